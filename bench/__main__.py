@@ -1,0 +1,34 @@
+"""`python -m bench` lists the benches; `python -m bench NAME` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench import boot, claim, converge
+from bench.rows import show
+
+BENCHES = {
+    "boot": (boot.run, "create-to-IP, 20 VMs at once, the agent at rest; against the libvirt binding alone"),
+    "claim": (claim.run, "where the time of one schedule.py goes"),
+    "converge": (converge.run, "how long after each fault all agree again; a resync; an outage"),
+}
+
+
+def main() -> int:
+    """Exit code 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", allow_abbrev=False)
+    parser.add_argument("name", nargs="?", choices=BENCHES)
+    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+    arguments = parser.parse_args()
+    if arguments.name is None:
+        for name, (_, what) in BENCHES.items():
+            print(f"{name:<8} {what}")
+        return 0
+    rows = BENCHES[arguments.name][0]()
+    show(rows, arguments.format)
+    return 1 if any(row.holds is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""How words of the command line become values."""
+
+from __future__ import annotations
+
+
+def seconds(text: str) -> float:
+    """A number of seconds; argparse tells the user when this raises ValueError."""
+    found = float(text)
+    if not 0 <= found < float("inf"):
+        raise ValueError(text)
+    return found

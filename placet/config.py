@@ -1,0 +1,238 @@
+"""The two configuration files as frozen dataclasses; docs/configuration.md lists every key.
+
+Looked for in this order: `--config FILE`, `$PLACET_STATE_DIR/<file>` (what up.sh writes; the state directory is
+/var/lib/placet when the variable is not set), the file beside the script, /etc/placet/<file>, built-in defaults.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from placet import schema
+from placet.errors import BadConfig
+from placet.model import is_uuid
+
+C = TypeVar("C")
+DEFAULT_STATE_DIR = "/var/lib/placet"
+BESIDE_SCRIPT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """How to reach Placement: `token` for its noauth2, or a keystoneauth1 plugin by `auth_type` and `auth`."""
+
+    endpoint: str = "http://localhost:8080"
+    token: str = "admin"  # noqa: S105 - what noauth2 documents, no secret
+    auth_type: str | None = None
+    auth: dict[str, Any] = field(default_factory=dict)
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The NAT network. `range` is the cloud's; each node owns one /24 of it. `name` and `bridge` are the node's."""
+
+    range: str = "198.19.0.0/16"
+    name: str = "placet"
+    bridge: str = "placet0"
+    lease_minutes: int = 10
+
+
+@dataclass(frozen=True)
+class InventoryConfig:
+    """One resource class a node offers. None keeps what was measured (`total`) or the default (the others)."""
+
+    total: int | None = None
+    reserved: int | None = None
+    allocation_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class FakeConfig:
+    """The fake driver: seconds each step takes, and which step fails, with what chance (0 to 1)."""
+
+    boot_s: float = 0.05
+    step_s: float = 0.0
+    fail: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """compute.yaml."""
+
+    uuid: str | None = None
+    name: str | None = None
+    address: str = "127.0.0.1"
+    state_dir: str = ""
+    etcd: dict[str, Any] = field(default_factory=dict)
+    etcd_prefix: str = "/placet"
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
+    driver: str = "libvirt"
+    libvirt_uri: str = "qemu:///system"
+    virt_type: str | None = None
+    resize: bool = True
+    bridge: str | None = None
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    inventory: dict[str, InventoryConfig] = field(default_factory=dict)
+    image_dirs: tuple[str, ...] = ()
+    max_image_gb: int = 20
+    image_timeout_s: float = 1800.0
+    workers: int = 4
+    lease_ttl_s: int = 15
+    metadata_service: bool = True
+    fake: FakeConfig = field(default_factory=FakeConfig)
+    log_level: str = "info"
+
+
+@dataclass(frozen=True)
+class DefaultsConfig:
+    """What a request that leaves it out gets."""
+
+    VCPU: int = 1
+    MEMORY_MB: int = 256
+    DISK_GB: int = 1
+    image: str = "mini"
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """schedule.yaml."""
+
+    etcd: dict[str, Any] = field(default_factory=dict)
+    etcd_prefix: str = "/placet"
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
+    project: str = "default"
+    defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
+    keys: tuple[str, ...] = ()
+
+
+def state_dir() -> Path:
+    """Where this cloud keeps everything on this machine."""
+    return Path(os.environ.get("PLACET_STATE_DIR") or DEFAULT_STATE_DIR)
+
+
+def load_compute(explicit: str | None) -> ComputeConfig:
+    """compute.yaml, checked, with its directories filled in. Raises BadConfig."""
+    found = _load("compute.yaml", explicit, ComputeConfig, _check_compute)
+    directory = found.state_dir or str(state_dir())
+    image_dirs = found.image_dirs or (str(Path(directory) / "images"),)
+    return schema.changed(found, state_dir=directory, image_dirs=image_dirs)
+
+
+def load_schedule(explicit: str | None) -> ScheduleConfig:
+    """schedule.yaml, checked. Raises BadConfig."""
+    return _load("schedule.yaml", explicit, ScheduleConfig, _check_schedule)
+
+
+def find(name: str, explicit: str | None) -> Path | None:
+    """The file that counts, or None for built-in defaults. Raises BadConfig when `explicit` is not there."""
+    if explicit is not None:
+        if not _is_file(Path(explicit)):
+            raise BadConfig(f"{explicit}: no such file; --config takes a YAML file")
+        return Path(explicit)
+    places = (state_dir() / name, BESIDE_SCRIPT / name, Path("/etc/placet") / name)
+    return next((place for place in places if _is_file(place)), None)
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except PermissionError as problem:
+        raise BadConfig(
+            f"{place}: may not be read by this user; use sudo, or name another file by --config"
+        ) from problem
+
+
+def parse(cls: type[C], text: str, where: str) -> C:
+    """The configuration that a YAML text holds. Raises BadConfig naming file, key and the nearest known key."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        line = getattr(getattr(problem, "problem_mark", None), "line", None)
+        spot = "" if line is None else f", line {line + 1}"
+        raise BadConfig(f"{where}{spot}: not valid YAML; mend it or remove the file") from problem
+    try:
+        return schema.read(cls, {} if found is None else found)
+    except schema.Mismatch as problem:
+        raise BadConfig(f"{where}: {problem}") from problem
+
+
+def _load(name: str, explicit: str | None, cls: type[C], check: Callable[[C], str | None]) -> C:
+    path = find(name, explicit)
+    if path is None:
+        return cls()
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BadConfig(f"{path}: cannot be read: {problem}") from problem
+    config = parse(cls, text, str(path))
+    wrong = check(config)
+    if wrong:
+        raise BadConfig(f"{path}: {wrong}")
+    return config
+
+
+ETCD_KEYS = frozenset(["host", "port", "ca_cert", "cert_key", "cert_cert", "user", "password", "timeout"])
+
+
+def _check_etcd(etcd: Mapping[str, object]) -> str | None:
+    for key in etcd:
+        if key not in ETCD_KEYS:
+            return f"etcd.{key}: unknown key{schema.nearest(key, ETCD_KEYS)}"
+    if not isinstance(etcd.get("port", 2379), int):
+        return f"etcd.port: expected a whole number, found {etcd['port']!r}"
+    timeout = etcd.get("timeout", 5)
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        return f"etcd.timeout: expected seconds above 0, found {timeout!r}"
+    for key in ETCD_KEYS - {"port", "timeout"}:
+        if not isinstance(etcd.get(key, ""), str):
+            return f"etcd.{key}: expected text, found {etcd[key]!r}"
+    return None
+
+
+def _check_placement(placement: PlacementConfig) -> str | None:
+    if not 0 < placement.timeout_s < float("inf"):
+        return f"placement.timeout_s: expected seconds above 0, found {placement.timeout_s}"
+    return None
+
+
+def _check_compute(config: ComputeConfig) -> str | None:
+    try:
+        network = ipaddress.ip_network(config.network.range)
+    except ValueError as problem:
+        return f"network.range: {problem}"
+    if network.version != 4 or network.prefixlen > 24:
+        return f"network.range: {network} is no IPv4 network of /24 or wider"
+    if config.uuid is not None and not is_uuid(config.uuid.lower()):
+        return f"uuid: {config.uuid!r} is not a UUID; leave it out to have one made"
+    if config.driver not in ("libvirt", "fake"):
+        return f"driver: {config.driver!r} is neither 'libvirt' nor 'fake'"
+    if config.virt_type not in (None, "kvm", "qemu"):
+        return f"virt_type: {config.virt_type!r} is neither 'kvm' nor 'qemu'"
+    if config.workers < 1 or config.lease_ttl_s < 3:
+        return "workers must be at least 1 and lease_ttl_s at least 3"
+    if config.log_level not in ("debug", "info", "warning", "error"):
+        return f"log_level: {config.log_level!r} is not debug, info, warning or error"
+    return _check_etcd(config.etcd) or _check_placement(config.placement) or _check_inventory(config.inventory)
+
+
+def _check_inventory(inventory: Mapping[str, InventoryConfig]) -> str | None:
+    for name, entry in inventory.items():
+        if entry.total is not None and entry.total < 1:
+            return f"inventory.{name}.total: {entry.total} is below 1"
+        if entry.reserved is not None and entry.reserved < 0:
+            return f"inventory.{name}.reserved: {entry.reserved} is below 0"
+        if entry.allocation_ratio is not None and not 0 < entry.allocation_ratio < float("inf"):
+            return f"inventory.{name}.allocation_ratio: {entry.allocation_ratio} is not above 0 and finite"
+    return None
+
+
+def _check_schedule(config: ScheduleConfig) -> str | None:
+    return _check_etcd(config.etcd) or _check_placement(config.placement)

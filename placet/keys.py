@@ -1,0 +1,108 @@
+"""The layout of the keys in etcd, below the cloud's prefix (docs/architecture.md has the table). Pure."""
+
+from __future__ import annotations
+
+ALIVE = "alive/"
+CLOSED = "closed/"
+NODES = "nodes/"
+INSTANCES = "instances/"
+INTENTS = "intents/"
+IMAGES = "images/"
+SUBNETS = "subnets/"
+EVENTS = "events/"
+NAMES = "names/"
+CLOUD = "cloud"
+
+
+def alive(node: str) -> str:
+    return f"alive/{node}"
+
+
+def identity(node: str) -> str:
+    return f"nodes/{node}/identity"
+
+
+def seen(node: str) -> str:
+    return f"nodes/{node}/seen"
+
+
+def closed(node: str) -> str:
+    return f"closed/{node}"
+
+
+def specs(node: str) -> str:
+    return f"nodes/{node}/specs/"
+
+
+def spec(node: str, instance: str) -> str:
+    return f"nodes/{node}/specs/{instance}"
+
+
+def destroys(node: str) -> str:
+    return f"nodes/{node}/destroys/"
+
+
+def destroy(node: str, instance: str) -> str:
+    return f"nodes/{node}/destroys/{instance}"
+
+
+def statuses(node: str) -> str:
+    return f"nodes/{node}/status/"
+
+
+def status(node: str, instance: str) -> str:
+    return f"nodes/{node}/status/{instance}"
+
+
+def operations(node: str) -> str:
+    return f"nodes/{node}/operations/"
+
+
+def operation(node: str, identifier: str) -> str:
+    return f"nodes/{node}/operations/{identifier}"
+
+
+def results(node: str) -> str:
+    return f"nodes/{node}/results/"
+
+
+def result(node: str, identifier: str) -> str:
+    return f"nodes/{node}/results/{identifier}"
+
+
+def events(subject: str) -> str:
+    return f"events/{subject}/"
+
+
+def event(subject: str, microseconds: int, writer: str) -> str:
+    return f"events/{subject}/{microseconds:017d}-{writer}"
+
+
+def instance(uuid: str) -> str:
+    return f"instances/{uuid}"
+
+
+def intent(uuid: str) -> str:
+    return f"intents/{uuid}"
+
+
+def name(project: str, word: str) -> str:
+    return f"names/{project}/{word}"
+
+
+def image(word: str) -> str:
+    return f"images/{word}"
+
+
+def subnet(number: int) -> str:
+    return f"subnets/{number}"
+
+
+def node_of(key: str) -> str:
+    """The node that a key below `nodes/` belongs to."""
+    return key.split("/", 2)[1]
+
+
+def last(key: str) -> str:
+    """The last part of a key: a UUID or a name."""
+    return key.rsplit("/", 1)[-1]

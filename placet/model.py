@@ -1,0 +1,295 @@
+"""The records that travel through etcd, as frozen dataclasses with one JSON codec. Pure.
+
+Every value is a JSON object with a `version`; another version than ours is refused (BadRecord), unknown fields are
+kept in `extra` and written back. Times are seconds since the epoch, UTC. Amounts have Placement's units: VCPU a
+count, MEMORY_MB mebibytes, DISK_GB gibibytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from placet import schema
+from placet.errors import PlacetError
+from placet.lifecycle import Power, Stage, State
+
+VERSION = 1
+MAX_RECORD_BYTES = 256 * 1024
+R = TypeVar("R")
+
+# Placement's form: {provider uuid: {resource class: amount}}
+Allocations = dict[str, dict[str, int]]
+
+
+class BadRecord(PlacetError):
+    """A value in etcd that is malformed, oversized, or of a version this program does not know."""
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One network card. `network` is `default` (the node's NAT network) or `bridge` (compute.yaml's `bridge:`)."""
+
+    mac: str
+    network: str = "default"
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where an image comes from: an http(s) URL, or a path on the node below its `image_dirs`, in which a relative one
+    is looked for."""
+
+    source: str
+    format: str | None = None
+    checksum: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an instance should be: `nodes/<node>/specs/<instance>`. `restart` is `never`, `on-failure` (when it crashed)
+    or `always` (also when it powered itself off)."""
+
+    instance: str
+    node: str
+    name: str
+    image: ImageRef
+    allocations: Allocations
+    nics: tuple[Nic, ...]
+    created_at: float
+    request_id: str
+    project: str = "default"
+    hostname: str = ""
+    keys: tuple[str, ...] = ()
+    user_data: str = ""
+    power: str = "running"
+    restart: str = "never"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def amount(self, resource_class: str) -> int:
+        """The sum of one resource class over all providers of the allocation; 0 when it has none."""
+        return sum(amounts.get(resource_class, 0) for amounts in self.allocations.values())
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IP of an instance. `confirmed_by` is `lease` or `agent`; None while it is only reserved."""
+
+    ip: str
+    mac: str
+    network: str = "default"
+    confirmed_by: str | None = None
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """Why an instance is in ERROR: a stable word, the stage it was at, a line for people."""
+
+    code: str
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What an instance is, as its node reports it: `nodes/<node>/status/<instance>`. `restarts` are the times of late
+    at which its policy started it again."""
+
+    instance: str
+    node: str
+    state: State
+    stage: Stage
+    stages: dict[str, float]
+    updated_at: float
+    power: Power = Power.ABSENT
+    task: str | None = None
+    addresses: tuple[Address, ...] = ()
+    fault: FaultRecord | None = None
+    restarts: tuple[float, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where an instance is and why: `instances/<instance>`. `request_digest` tells a repeated request from another."""
+
+    instance: str
+    node: str
+    name: str
+    project: str
+    request_id: str
+    request_digest: str
+    created_at: float
+    why: dict[str, Any] = field(default_factory=dict)
+    deleted_at: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """ "I am about to claim this UUID": `intents/<instance>`, under a lease."""
+
+    instance: str
+    request_id: str
+    owner: str = "scheduler"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A node's heartbeat: `alive/<node>`, under its lease. Capacity and use are in Placement's units."""
+
+    node: str
+    name: str
+    address: str
+    hypervisor: str
+    driver: str
+    virt_type: str
+    started_at: float
+    capacity: dict[str, int] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    agent_version: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which hypervisor a node is bound to: `nodes/<node>/identity`, written once."""
+
+    node: str
+    name: str
+    hypervisor: str
+    created_at: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """When a node last said that it was up: `nodes/<node>/seen`, outside any lease so that it outlives the node."""
+
+    node: str
+    at: float
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event: `events/<subject>/<time>`, under a lease. The subject is an instance or a node."""
+
+    subject: str
+    at: float
+    actor: str
+    what: str
+    reason: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Something that a node is asked to do once: `nodes/<node>/operations/<id>`, leased to its deadline.
+
+    The one kind so far is `audit`: compare and answer with an AuditReport, mending what is safe to if `repair`.
+    """
+
+    id: str
+    kind: str
+    by: str
+    repair: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One disagreement between Placement, etcd and a hypervisor; placet/findings.py has the kinds."""
+
+    kind: str
+    subject: str
+    detail: str
+    node: str | None = None
+    repaired: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """A node's answer to an audit: `nodes/<node>/results/<id>`. `strays` are the specs that it remembers of guests
+    that etcd knows nothing of; `left_out` is how many findings there are beyond what fits into one record."""
+
+    node: str
+    cloud: str
+    at: float
+    findings: tuple[Finding, ...] = ()
+    strays: tuple[Spec, ...] = ()
+    left_out: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """Which node owns a /24 of the cloud's range: `subnets/<number>`, claimed once by compare-and-swap."""
+
+    number: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A key whose presence is the message: `destroys/<instance>`, `closed`, `names/<project>/<name>`."""
+
+    by: str
+    at: float
+    instance: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A name for an image: `images/<name>`. Sizes are bytes; 0 means unknown."""
+
+    name: str
+    source: str
+    format: str | None = None
+    checksum: str | None = None
+    virtual_size: int = 0
+    min_memory_mb: int = 0
+    created_at: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def min_disk_gb(self) -> int:
+        """The smallest DISK_GB that holds it."""
+        return -(-self.virtual_size // 2**30)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID in its one canonical form: what may become a key, a path, a domain's name."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def encode(record: object) -> bytes:
+    """A record as the JSON that is stored."""
+    return json.dumps({"version": VERSION, **schema.plain(record)}, separators=(",", ":")).encode()
+
+
+def decode(cls: type[R], value: bytes, key: str) -> R:
+    """The record that `value`, found at `key`, holds. Raises BadRecord."""
+    if len(value) > MAX_RECORD_BYTES:
+        raise BadRecord(f"{key}: {len(value)} bytes, over the {MAX_RECORD_BYTES} a record may have")
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError) as problem:
+        raise BadRecord(f"{key}: not JSON: {problem}") from problem
+    if not isinstance(found, dict):
+        raise BadRecord(f"{key}: not a JSON object")
+    version = found.pop("version", None)
+    if version != VERSION:
+        raise BadRecord(f"{key}: version {version!r}; this program knows {VERSION}: use programs of one age")
+    try:
+        return schema.read(cls, found)
+    except schema.Mismatch as problem:
+        raise BadRecord(f"{key}: {problem}") from problem

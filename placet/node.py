@@ -1,0 +1,244 @@
+"""Building a compute node: its parts, in the order in which one needs the other, and handed to each other."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from uuid import UUID, uuid5
+
+from placet import __version__, wiring
+from placet.agent import Agent
+from placet.auditor import Auditor
+from placet.claims import Claims
+from placet.cloud import join_cloud
+from placet.config import ComputeConfig
+from placet.drivers import Driver
+from placet.errors import PlacetError
+from placet.guest_records import GuestRecords
+from placet.heartbeat import Heartbeat
+from placet.hypervisor import Hypervisor, Network, Owner
+from placet.images import ImageCache
+from placet.inventory import measure, offer
+from placet.known_etcd import KnownEtcd
+from placet.metadata_process import MetadataProcess
+from placet.model import Alive, Identity
+from placet.placement import Placement
+from placet.registration import (
+    bind_identity,
+    claim_subnet,
+    node_uuid,
+    publish_inventory,
+    publish_traits,
+    register_provider,
+    restore_keys,
+)
+from placet.resources import Inventory
+from placet.spec_files import SpecFiles
+from placet.store import Store
+from placet.story import Story
+from placet.sweep import Sweep
+from placet.watching import Watcher
+from placet.worker import Worker
+from placet.workqueue import WorkQueue
+
+MakeDriver = Callable[[Owner, IPv4Network], Driver]
+ChooseHypervisor = Callable[[ComputeConfig, str], tuple[Hypervisor, MakeDriver]]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A compute node that is registered and ready to serve: `agent.run` serves, `retire` ends."""
+
+    id: str
+    agent: Agent
+    queue: WorkQueue
+    watcher: Watcher
+    placement: Placement
+    driver: Driver
+    store: Store
+    metadata: MetadataProcess | None
+    traits: frozenset[str]
+
+    def retire(self) -> None:
+        """Take no more instances, and let go of everything; guests keep running. Raises PlacetError."""
+        if self.metadata:
+            self.metadata.stop()
+        try:
+            publish_traits(self.placement, self.id, self.traits, enabled=False)
+        finally:
+            self.driver.close()
+            self.store.close()
+
+
+def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None = None) -> Node:
+    """Register this machine as a node and build what serves it.
+
+    The hypervisor says who it is; etcd binds the node to it and gives it its subnet; the network is prepared;
+    Placement takes the inventory last, since from then on instances may come.
+    Raises PlacetError with the reason when something it needs is not there.
+    """
+    state_dir = _make_directories(Path(config.state_dir))
+    node = node_uuid(state_dir, config.uuid, wiring.new_uuid)
+    name = config.name or socket.gethostname().split(".")[0]
+    hypervisor, make_driver = (choose_hypervisor or _configured)(config, node)
+    store = wiring.store(config)
+    placement = Placement(config.placement)
+    known = KnownEtcd(state_dir / "known-etcd.json")
+    cloud = join_cloud(store, known.cloud, wiring.new_uuid, time.time())
+    known.join(cloud)
+    identity = Identity(node, name, hypervisor.uuid, time.time())
+    bind_identity(store, identity)
+    register_provider(placement, node, hypervisor.uuid)
+    subnet = claim_subnet(store, config.network.range, node, known.subnet)
+    known.keep_subnet(str(subnet))
+    driver = make_driver(Owner(cloud, node), subnet)
+    driver.prepare()
+    offered = offer(measure(state_dir / "instances"), config.inventory)
+    publish_inventory(placement, node, offered)
+    publish_traits(placement, node, hypervisor.traits, enabled=True)
+    queue = WorkQueue()
+    parts = _Parts(Owner(cloud, node), store, placement, driver, SpecFiles(state_dir / "specs"), known)
+    worker = _worker(config, state_dir, name, parts, queue)
+    heartbeat = Heartbeat(
+        store, _alive(config, node, name, hypervisor, offered), config.lease_ttl_s, time.time, time.monotonic
+    )
+
+    def restore() -> None:
+        restore_keys(store, identity, config.network.range, subnet)
+        heartbeat.restore()
+
+    auditor = _auditor(parts, name, restore)
+    watcher = Watcher(node, store, queue.add, auditor.ask, time.monotonic)
+    metadata = _metadata(config, state_dir)
+    ensure = metadata.ensure if metadata else lambda: None
+    agent = Agent(
+        node,
+        store,
+        driver,
+        worker,
+        heartbeat,
+        watcher,
+        auditor,
+        ensure,
+        queue,
+        config.workers,
+        wiring.new_random(),
+        time.monotonic,
+    )
+    return Node(node, agent, queue, watcher, placement, driver, store, metadata, hypervisor.traits)
+
+
+def _make_directories(state_dir: Path) -> Path:
+    """QEMU's user passes through them, and lists nothing."""
+    try:
+        for directory in (state_dir, state_dir / "instances", state_dir / "images"):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+    except OSError as problem:
+        raise PlacetError(f"{problem.filename}: {problem.strerror}; run as root or set state_dir:") from problem
+    return state_dir
+
+
+def _configured(config: ComputeConfig, node: str) -> tuple[Hypervisor, MakeDriver]:
+    """The hypervisor that compute.yaml names, and what makes its driver once owner and subnet are known."""
+
+    def network(subnet: IPv4Network) -> Network:
+        return Network(config.network.name, config.network.bridge, subnet, config.network.lease_minutes)
+
+    if config.driver == "fake":
+        from placet.drivers.fake import FakeDriver, FakeHypervisor
+
+        fake = FakeHypervisor(str(uuid5(UUID(node), "fake")))  # the same at each start, as a real one's
+
+        def make_fake(owner: Owner, subnet: IPv4Network) -> Driver:
+            return FakeDriver(fake, owner, network(subnet), config.fake, wiring.new_random())
+
+        return fake.describe(), make_fake
+    from placet.drivers.libvirt import LibvirtConnection, LibvirtDriver
+
+    connection = LibvirtConnection(config.libvirt_uri, config.virt_type)
+    instances_dir = Path(config.state_dir) / "instances"
+
+    def make_libvirt(owner: Owner, subnet: IPv4Network) -> Driver:
+        return LibvirtDriver(connection, instances_dir, owner, network(subnet), config.resize, config.bridge)
+
+    return connection.describe(), make_libvirt
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What worker and auditor share."""
+
+    owner: Owner
+    store: Store
+    placement: Placement
+    driver: Driver
+    specs: SpecFiles
+    known: KnownEtcd
+
+    @property
+    def claims(self) -> Claims:
+        return Claims(self.placement, self.owner.cloud)
+
+    def story(self, name: str) -> Story:
+        return Story(self.store, f"node {name}", self.owner.node, time.time)
+
+
+def _worker(config: ComputeConfig, state_dir: Path, name: str, parts: _Parts, queue: WorkQueue) -> Worker:
+    image_dirs = [Path(directory) for directory in config.image_dirs]
+    max_bytes = config.max_image_gb * 2**30
+    return Worker(
+        parts.owner.node,
+        parts.owner.cloud,
+        parts.store,
+        parts.claims,
+        parts.driver,
+        ImageCache(state_dir / "images" / "cache", image_dirs, max_bytes, config.image_timeout_s),
+        GuestRecords(state_dir / "metadata"),
+        parts.specs,
+        parts.story(name),
+        queue.add,
+        time.time,
+    )
+
+
+def _auditor(parts: _Parts, name: str, restore: Callable[[], None]) -> Auditor:
+    node, cloud = parts.owner.node, parts.owner.cloud
+    sweep = Sweep(
+        node,
+        cloud,
+        parts.store,
+        parts.placement,
+        parts.claims,
+        parts.driver,
+        parts.known,
+        parts.specs,
+        parts.story(name),
+        restore,
+        time.time,
+        time.monotonic,
+    )
+    return Auditor(node, parts.store, sweep, time.monotonic, wiring.new_random())
+
+
+def _alive(config: ComputeConfig, node: str, name: str, hypervisor: Hypervisor, offered: dict[str, Inventory]) -> Alive:
+    return Alive(
+        node=node,
+        name=name,
+        address=config.address,
+        hypervisor=hypervisor.uuid,
+        driver=hypervisor.driver,
+        virt_type=hypervisor.virt_type,
+        started_at=time.time(),
+        capacity={resource_class: found.capacity for resource_class, found in offered.items()},
+        agent_version=__version__,
+    )
+
+
+def _metadata(config: ComputeConfig, state_dir: Path) -> MetadataProcess | None:
+    if not config.metadata_service or config.driver == "fake":
+        return None
+    return MetadataProcess(state_dir / "metadata", config.network.bridge)

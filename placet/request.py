@@ -1,0 +1,112 @@
+"""What a user asks for, and the records that come of it once a candidate is claimed. Pure; steps 1 and 3."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+
+from placet import schema
+from placet.candidates import Candidate
+from placet.errors import Usage
+from placet.model import MAX_RECORD_BYTES, ImageRecord, ImageRef, Index, Nic, Spec
+from placet.networks import mac_of
+from placet.query import Query
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+HEX = re.compile(r"[0-9a-f-]{8,}")
+MAX_USER_DATA_BYTES = 64 * 1024
+RECORD_REST_BYTES = 32 * 1024  # more than all else in a spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """One instance to be. `request_id` names this asking, `digest` what was asked: the same again is no conflict."""
+
+    instance: str
+    request_id: str
+    name: str
+    query: Query
+    image: ImageRef
+    project: str = "default"
+    keys: tuple[str, ...] = ()
+    user_data: str = ""
+    restart: str = "never"
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that was asked, without the id of the asking."""
+        asked = [
+            self.name,
+            self.query.text,
+            schema.plain(self.image),
+            self.project,
+            self.keys,
+            self.user_data,
+            self.restart,
+        ]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def check_size(request: Request) -> None:
+    """Raises Usage when the spec would be a larger record than anybody reads."""
+    size = len(json.dumps([request.keys, request.user_data, request.query.text]))
+    if size > MAX_RECORD_BYTES - RECORD_REST_BYTES:
+        raise Usage(f"keys and user-data make {size} bytes of JSON; let the guest fetch the rest itself")
+
+
+def check_name(name: str) -> str:
+    """A name that is one. Raises Usage."""
+    if not NAME.fullmatch(name):
+        raise Usage(f"{name!r} is no name: small letters, digits and '-', a letter first, at most 63")
+    if HEX.fullmatch(name):
+        raise Usage(f"{name!r} reads as a UUID; choose a name that is not 8 or more hex digits")
+    return name
+
+
+def resolve_image(word: str, record: ImageRecord | None, query: Query) -> ImageRef:
+    """What an IMAGE argument means: a URL, a path on the node, or the name of `record`. Raises Usage."""
+    if "://" in word or word.startswith("/"):
+        return ImageRef(word)
+    if record is None:
+        raise Usage(f"image {word!r} is unknown; give a URL, a path on the node, or a name from etcd's images")
+    asked = query.amounts.get("DISK_GB", 0)
+    if asked < record.min_disk_gb:
+        raise Usage(f"image {word!r} needs DISK_GB:{record.min_disk_gb}, asked for {asked}")
+    if query.amounts.get("MEMORY_MB", 0) < record.min_memory_mb:
+        raise Usage(f"image {word!r} needs MEMORY_MB:{record.min_memory_mb}; ask for that much")
+    return ImageRef(record.source, record.format, record.checksum)
+
+
+def spec_of(request: Request, node: str, candidate: Candidate, now: float) -> Spec:
+    """The spec that the chosen node gets: it carries the allocation as claimed."""
+    return Spec(
+        instance=request.instance,
+        node=node,
+        name=request.name,
+        image=request.image,
+        allocations=candidate.allocations,
+        nics=(Nic(mac_of(request.instance)),),
+        created_at=now,
+        request_id=request.request_id,
+        project=request.project,
+        hostname=request.name,
+        keys=request.keys,
+        user_data=request.user_data,
+        restart=request.restart,
+    )
+
+
+def index_of(request: Request, node: str, why: dict[str, object], now: float) -> Index:
+    """The index entry: where it went, for whom and why."""
+    return Index(
+        instance=request.instance,
+        node=node,
+        name=request.name,
+        project=request.project,
+        request_id=request.request_id,
+        request_digest=request.digest,
+        created_at=now,
+        why=why,
+    )

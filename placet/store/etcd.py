@@ -1,0 +1,184 @@
+"""The store on a real etcd, through the etcd3 package's client for keys, transactions and leases.
+
+Its watcher is not used (docs/architecture.md says why): placet/store/watch.py has a loop of its own over its stubs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+# gRPC reads these when it is loaded. Its fork handlers crash children of a process with live channels (we only ever
+# fork to exec, which needs none of them), and its informational lines are no user's business.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+import etcd3
+from etcd3 import etcdrpc
+
+from placet.errors import BadConfig, LeaseGone, Refused, Unreachable
+from placet.store import Absent, Compare, CreatedAt, Delete, Entry, Holds, Listing, ModifiedAt, Operation, Present, Put
+from placet.store.problems import RAISED, Electing, token_died, translated
+from placet.store.watch import EtcdWatch
+
+T = TypeVar("T")
+DEFAULT_TIMEOUT_S = 5.0
+ELECTION_PAUSE_S = 0.1
+MAX_MESSAGE_BYTES = 64 * 2**20
+MAX_TOKENS = 5  # a change of users or roles while a call is under way ends the next one's, too
+ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
+
+# A paused server is noticed after keepalive_time + keepalive_timeout instead of gRPC's minute and more; an attempt to
+# connect is given up after min_reconnect_backoff instead of 20 s.
+CHANNEL_OPTIONS = [
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class EtcdStore:
+    """Keys are kept under `prefix`; `client` holds the etcd3 client's own arguments (host, port, ca_cert …)."""
+
+    def __init__(self, client: Mapping[str, Any], prefix: str = "/placet") -> None:
+        self._arguments = {"host": "localhost", "port": 2379, "timeout": DEFAULT_TIMEOUT_S, **client}
+        self._user, self._password = self._arguments.pop("user", None), self._arguments.pop("password", None)
+        self._prefix = prefix.rstrip("/") + "/"
+        self._address = f"{self._arguments['host']}:{self._arguments['port']}"
+        self._lock = threading.Lock()
+        self._client = self._connect()
+        self._log_in()
+
+    def get(self, key: str) -> Entry | None:
+        response = self._read(lambda client: client.get_response(self._prefix + key))
+        return self._entry(response.kvs[0]) if response.kvs else None
+
+    def scan(self, prefix: str) -> Listing:
+        response = self._read(lambda client: client.get_prefix_response(self._prefix + prefix, sort_order="ascend"))
+        entries = tuple(self._entry(found) for found in response.kvs)
+        return Listing(entries, response.header.revision, response.header.cluster_id)
+
+    def transact(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> bool:
+        def run(client: Any) -> bool:
+            checks = [self._compare(client, compare) for compare in compares]
+            changes = [self._operation(client, operation) for operation in operations]
+            return bool(client.transaction(compare=checks, success=changes, failure=[])[0])
+
+        return self._call(run)
+
+    def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
+        try:
+            return int(self._call(lambda client: client.lease(ttl_s, lease).id))
+        except Refused as refusal:
+            if lease and "lease already exists" in str(refusal):
+                return lease
+            raise
+
+    def refresh_lease(self, lease: int) -> int:
+        answers = self._call(lambda client: [int(answer.TTL) for answer in client.refresh_lease(lease)])
+        return max(answers, default=0)
+
+    def revoke_lease(self, lease: int) -> None:
+        with contextlib.suppress(LeaseGone):
+            self._call(lambda client: client.revoke_lease(lease))
+
+    def watch(self, prefixes: Sequence[str], revision: int) -> EtcdWatch:
+        client = self._client
+        return EtcdWatch(client.channel, client.metadata, self._prefix, prefixes, revision, self._address)
+
+    def alarms(self) -> tuple[str, ...]:
+        found = self._call(lambda client: list(client.list_alarms()))
+        return tuple(sorted({ALARMS.get(alarm.alarm_type, str(alarm.alarm_type)) for alarm in found}))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _connect(self) -> Any:
+        if bool(self._user) != bool(self._password):
+            raise BadConfig("etcd: user: and password: go together")
+        try:
+            return etcd3.client(grpc_options=CHANNEL_OPTIONS, **self._arguments)
+        except OSError as problem:
+            raise BadConfig(f"etcd: cannot read {problem.filename}: {problem.strerror}") from problem
+        except Exception as problem:  # etcd3 raises bare Exception and ValueError for arguments that do not fit
+            raise BadConfig(f"etcd: {problem}") from problem
+
+    def _read(self, run: Callable[[Any], T]) -> T:
+        """A call that changes nothing; a cluster that chooses a leader is given the usual time to do so."""
+        deadline = time.monotonic() + self._arguments["timeout"]
+        while True:
+            try:
+                return self._call(run)
+            except Electing:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(ELECTION_PAUSE_S)
+
+    def _call(self, run: Callable[[Any], T]) -> T:
+        """One call with its errors translated. A dead password token is replaced: such a call did nothing."""
+        tokens = 1
+        while True:
+            token = self._client.metadata
+            try:
+                return run(self._client)
+            except RAISED as problem:
+                if not self._user or not token_died(problem) or tokens == MAX_TOKENS:
+                    raise self._translated(problem) from problem
+            self._log_in(token)
+            tokens += 1
+
+    def _log_in(self, dead: object = None) -> None:
+        """Have a token, unless another thread has replaced the dead one already.
+
+        The channel stays, and with it what other threads are at. The etcd3 package would do this when it connects, but
+        also hands the token to gRPC as call credentials, which refuses these on a connection without TLS.
+        """
+        with self._lock:
+            if not self._user or self._client.metadata != dead:
+                return
+            request = etcdrpc.AuthenticateRequest(name=self._user, password=self._password)
+            try:
+                found = etcdrpc.AuthStub(self._client.channel).Authenticate(request, self._arguments["timeout"])
+            except RAISED as problem:
+                raise self._translated(problem) from problem
+            self._client.metadata = (("token", found.token),)
+
+    def _translated(self, problem: BaseException) -> Unreachable | Refused:
+        return translated(problem, self._address, self._arguments["timeout"])
+
+    def _entry(self, found: Any) -> Entry:
+        key = found.key.decode(errors="replace").removeprefix(self._prefix)
+        return Entry(key, found.value, found.create_revision, found.mod_revision, found.lease)
+
+    def _compare(self, client: Any, compare: Compare) -> Any:
+        key = self._prefix + compare.key
+        kinds = client.transactions
+        if isinstance(compare, Absent):
+            return kinds.create(key) == 0
+        if isinstance(compare, Present):
+            return kinds.create(key) > 0
+        if isinstance(compare, CreatedAt):
+            return kinds.create(key) == compare.revision
+        if isinstance(compare, ModifiedAt):
+            return kinds.mod(key) == compare.revision
+        if isinstance(compare, Holds):
+            return kinds.value(key) == compare.value
+        raise TypeError(compare)
+
+    def _operation(self, client: Any, operation: Operation) -> Any:
+        if isinstance(operation, Put):
+            return client.transactions.put(self._prefix + operation.key, operation.value, operation.lease or None)
+        if isinstance(operation, Delete):
+            return client.transactions.delete(self._prefix + operation.key)
+        raise TypeError(operation)

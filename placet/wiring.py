@@ -1,0 +1,110 @@
+"""Building what schedule.py uses and handing it to each other; each function imports only what it needs.
+
+`schedule.py <uuid>` must not load keystoneauth1, nor `schedule.py` libvirt: hence the imports inside.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from placet.config import ComputeConfig, ScheduleConfig
+
+if TYPE_CHECKING:
+    from placet.claims import Claims
+    from placet.destroying import Destroyer
+    from placet.doctor import Doctor
+    from placet.instances import Instances
+    from placet.nodes import Nodes
+    from placet.placement import Placement
+    from placet.scheduler import Scheduler
+    from placet.store import Store
+    from placet.story import Story
+
+NO_CLOUD = "start a node (./up.sh, compute.py) or mend etcd_prefix:; if it lost its data: schedule.py doctor"
+
+
+def new_uuid() -> str:
+    """A fresh random UUID."""
+    return str(uuid.uuid4())
+
+
+def new_random() -> random.Random:
+    """A source of randomness of one's own."""
+    return random.Random()  # noqa: S311 - it spreads load and retries, it keeps no secret
+
+
+def store(config: ScheduleConfig | ComputeConfig) -> Store:
+    """etcd, as configured."""
+    from placet.store.etcd import EtcdStore
+
+    return EtcdStore(config.etcd, config.etcd_prefix)
+
+
+def story(opened: Store) -> Story:
+    """What tells in etcd of what a command did."""
+    from placet.story import Story
+
+    return Story(opened, "schedule.py", new_uuid(), time.time)
+
+
+def instances(opened: Store) -> Instances:
+    """What looks at instances."""
+    from placet.instances import Instances
+
+    return Instances(opened, time.time, time.monotonic)
+
+
+def destroyer(opened: Store) -> Destroyer:
+    """What asks that instances go."""
+    from placet.destroying import Destroyer
+
+    return Destroyer(opened, story(opened), time.time, time.monotonic)
+
+
+def nodes(opened: Store) -> Nodes:
+    """What an operator does with nodes."""
+    from placet.nodes import Nodes
+
+    return Nodes(opened, story(opened), time.time)
+
+
+def placement(config: ScheduleConfig, opened: Store) -> tuple[Placement, Claims]:
+    """Placement, and what claims and releases there for this cloud. Raises NotFound when etcd holds no cloud."""
+    from placet.claims import Claims
+    from placet.cloud import read_cloud
+    from placet.errors import NotFound
+    from placet.placement import Placement
+
+    cloud = read_cloud(opened)
+    if cloud is None:
+        raise NotFound(f"etcd has no cloud under {config.etcd_prefix}: {NO_CLOUD}")
+    reached = Placement(config.placement)
+    return reached, Claims(reached, cloud)
+
+
+def doctor(config: ScheduleConfig, opened: Store) -> Doctor:
+    """What compares and mends."""
+    from placet.asking import Asking
+    from placet.doctor import Doctor
+    from placet.index_repair import IndexRepair
+    from placet.placement import Placement
+
+    asking = Asking(opened, new_uuid, time.monotonic)
+    told = story(opened)
+    index = IndexRepair(opened, told, time.time)
+    return Doctor(opened, Placement(config.placement), asking, index, told, time.time)
+
+
+def scheduler(config: ScheduleConfig, opened: Store) -> Scheduler:
+    """What places instances. Raises NothingFits when etcd holds no cloud: nobody ever offered anything."""
+    from placet.errors import NotFound, NothingFits
+    from placet.scheduler import Scheduler
+
+    try:
+        reached, claims = placement(config, opened)
+    except NotFound as problem:
+        raise NothingFits(str(problem)) from problem
+    return Scheduler(opened, reached, claims, story(opened), time.time, new_random())

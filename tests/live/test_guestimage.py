@@ -1,0 +1,181 @@
+"""The guest image, built from packages and booted by QEMU alone: what an instance gets to see of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.bare_guest import NO_NETWORK, BareGuest, bare_guest, create_overlay, wait_until, write_iso
+
+UUID = "83679162-1378-4288-a2d4-70e13ec132aa"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3m me@example"
+OTHER_KEY = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 other {key}"
+META_DATA = {
+    "uuid": UUID,
+    "hostname": "web.example.org",
+    "public_keys": {"my key": f"{KEY}\n", 'odd, "name" {': OTHER_KEY},
+    "meta": {"uuid": "not this one", "hostname": "nor this"},
+}
+USER_DATA = "#!/bin/sh\necho ran >>/root/runs\necho said; exit 3\n"
+USER_DATA_STATUS = "/var/lib/placet/user-data.status"
+READY = "placet-mini ready:"
+
+
+def build(out: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "placet.guestimage", str(out), "--cache", str(cache)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host's own cache if it has one, as packages needn't be downloaded twice."""
+    return Path(os.environ.get("PLACET_CACHE_DIR") or tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def image(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("image") / "mini.qcow2"
+    done = build(out, cache)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def config_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    files = {
+        "openstack/latest/meta_data.json": json.dumps(META_DATA, indent=1),
+        "openstack/latest/user_data": USER_DATA,
+    }
+    return write_iso(tmp_path_factory.mktemp("drive") / "config.iso", "config-2", files)
+
+
+@pytest.fixture(scope="module")
+def guest(image: Path, config_drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareGuest]:
+    """An instance that is ready: config drive, one network card, a disk of 1 GiB. Tests that end it come last."""
+    disk = create_overlay(image, tmp_path_factory.mktemp("disk") / "disk.qcow2", size_gib=1)
+    with bare_guest(disk, drives=[config_drive]) as running:
+        running.wait_for_console(READY)
+        running.wait_for_agent()
+        yield running
+
+
+def test_a_second_build_of_the_same_recipe_is_a_copy(image: Path, cache: Path, tmp_path: Path) -> None:
+    done = build(tmp_path / "second.qcow2", cache)
+    assert "copied from the cache" in done.stdout
+    assert (tmp_path / "second.qcow2").read_bytes() == image.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["second.qcow2"]
+    assert not list((cache / "guestimage").glob("build-*"))
+
+
+def test_the_console_tells_the_name_the_address_and_the_seed(guest: BareGuest) -> None:
+    assert f"{READY} hostname=web ip=10.0.2.15 seed=config-drive" in guest.console()
+
+
+def test_the_agent_runs_programs_and_tells_how_they_ended(guest: BareGuest) -> None:
+    done = guest.run("echo out; echo err >&2; exit 7")
+    assert (done.status, done.output) == (7, "out\nerr\n")
+
+
+def test_the_agent_writes_and_reads_files(guest: BareGuest) -> None:
+    handle = guest.agent("guest-file-open", path="/root/note", mode="w+")
+    guest.agent("guest-file-write", handle=handle, **{"buf-b64": base64.b64encode(b"hello").decode()})
+    guest.agent("guest-file-seek", handle=handle, offset=0, whence="set")
+    assert base64.b64decode(guest.agent("guest-file-read", handle=handle)["buf-b64"]) == b"hello"
+    guest.agent("guest-file-close", handle=handle)
+
+
+def test_the_agent_tells_the_addresses(guest: BareGuest) -> None:
+    interfaces = {interface["name"]: interface for interface in guest.agent("guest-network-get-interfaces")}
+    addresses = [address["ip-address"] for address in interfaces["eth0"]["ip-addresses"]]
+    assert "10.0.2.15" in addresses
+
+
+def test_the_host_name_is_the_first_label_and_hosts_knows_the_whole(guest: BareGuest) -> None:
+    assert guest.agent("guest-get-host-name") == {"host-name": "web"}
+    assert "127.0.1.1 web.example.org web\n" in guest.run("cat /etc/hosts").output
+
+
+def test_root_has_the_instances_keys(guest: BareGuest) -> None:
+    assert guest.run("cat /root/.ssh/authorized_keys").output == f"{KEY}\n{OTHER_KEY}\n"
+
+
+def test_ssh_answers_and_makes_its_host_key_only_when_asked(guest: BareGuest) -> None:
+    assert guest.run("ls /etc/dropbear").output == ""
+    wait_until("ssh", lambda: "SSH-2.0-dropbear" in guest.run("nc -w 1 127.0.0.1 22 </dev/null").output)
+
+
+def test_user_data_leaves_its_output_and_exit_status(guest: BareGuest) -> None:
+    assert guest.run("cat /var/log/user-data.log").output == "said\n"
+    assert guest.run(f"cat {USER_DATA_STATUS}").output == "3\n"
+
+
+def test_the_root_file_system_fills_the_disk(guest: BareGuest) -> None:
+    mebibytes = int(guest.run("df -m / | awk 'NR == 2 { print $2 }'").output)
+    assert mebibytes > 900
+
+
+def test_the_image_names_itself(guest: BareGuest) -> None:
+    assert guest.agent("guest-get-osinfo")["pretty-name"] == "Placet mini (Debian 12 packages)"
+    assert "recipe=1\n" in guest.run("cat /etc/placet-image").output
+
+
+def test_a_reboot_keeps_the_instance_and_runs_no_user_data_again(guest: BareGuest) -> None:
+    guest.agent_tell("guest-shutdown", mode="reboot")
+    guest.wait_for_console(READY, times=2)
+    guest.wait_for_agent()
+    assert guest.run("cat /root/runs").output == "ran\n"
+    assert guest.run("cat /root/note").output == "hello"
+    assert guest.agent("guest-get-host-name") == {"host-name": "web"}
+
+
+def test_the_power_button_powers_off(guest: BareGuest) -> None:
+    guest.press_power_button()
+    assert guest.wait_for_exit() < 5
+
+
+def test_nocloud_in_96_mib_without_a_network(image: Path, tmp_path: Path) -> None:
+    meta_data = f"# seed\ninstance-id: 'i-1' # quoted\nlocal-hostname: db\npublic-keys:\n  - {KEY}\n"
+    drive = write_iso(tmp_path / "seed.iso", "cidata", {"meta-data": meta_data, "user-data": USER_DATA})
+    disk = create_overlay(image, tmp_path / "disk.qcow2")
+    with bare_guest(disk, drives=[drive], memory_mb=96, network=NO_NETWORK) as guest:
+        guest.wait_for_console(f"{READY} hostname=db ip=none seed=nocloud")
+        guest.wait_for_agent()
+        assert guest.run("cat /var/lib/placet/instance-id").output == "i-1\n"
+        assert guest.run("cat /root/.ssh/authorized_keys").output == f"{KEY}\n"
+        assert guest.run(f"cat {USER_DATA_STATUS}").output == "3\n"
+        guest.agent_tell("guest-shutdown")
+        assert guest.wait_for_exit() < 5
+
+
+METADATA_SERVICE = """\
+import pathlib, sys
+path = sys.stdin.readline().split()[1]
+file = pathlib.Path(sys.argv[1] + path)
+body = file.read_text() if file.is_file() else ""
+status = "200 OK" if file.is_file() else "404 Not Found"
+print(f"HTTP/1.0 {status}\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}", end="")
+"""
+
+
+def test_without_a_drive_the_metadata_service_is_asked(image: Path, tmp_path: Path) -> None:
+    latest = tmp_path / "openstack/latest"
+    latest.mkdir(parents=True)
+    (latest / "meta_data.json").write_text(json.dumps({**META_DATA, "hostname": "cache"}))
+    service = tmp_path / "service.py"
+    service.write_text(METADATA_SERVICE)
+    # QEMU itself answers for the address, by running the service for each connection
+    network = "user,model=virtio-net-pci,restrict=on,net=169.254.169.0/24,"
+    network += f"guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {service} {tmp_path}"
+    disk = create_overlay(image, tmp_path / "disk.qcow2")
+    with bare_guest(disk, network=("-nic", network)) as guest:
+        guest.wait_for_console(f"{READY} hostname=cache ip=169.254.169.15 seed=metadata-service")
+        guest.wait_for_agent()
+        assert guest.run("cat /root/.ssh/authorized_keys").output == f"{KEY}\n{OTHER_KEY}\n"
+        assert guest.run(f"cat {USER_DATA_STATUS}").status != 0

@@ -1,0 +1,1 @@
+"""What tests share: real services started fast, and builders of records."""

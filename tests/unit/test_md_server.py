@@ -1,0 +1,276 @@
+"""The metadata service, as a real process on loopback; guests are told apart by the loopback address they come from."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from placet.guest_records import GuestRecords
+from placet.metadata import GuestRecord
+from placet.metadata_process import MetadataProcess
+from placet.model import Address, Nic
+
+WEB, DB, STRICT, NOBODY = "127.1.0.1", "127.1.0.2", "127.1.0.3", "127.1.0.9"
+TTL = "60"
+
+
+def guest(name: str, ip: str, metadata_tokens: str = "optional") -> GuestRecord:
+    mac = "52:54:00:00:00:0" + ip[-1]
+    return GuestRecord(
+        instance=f"00000000-0000-4000-8000-00000000000{ip[-1]}",
+        name=name,
+        hostname=name,
+        project="default",
+        image="/a",
+        nics=(Nic(mac),),
+        created_at=0.0,
+        addresses=(Address(ip, mac),),
+        user_data=f"#!/bin/sh\n# of {name}\n",
+        metadata_tokens=metadata_tokens,
+    )
+
+
+class Service:
+    """One running `python -m md_server`, and how a guest asks it."""
+
+    def __init__(self, records: Path, log_file: Path) -> None:
+        self.records = GuestRecords(records)
+        self.log_file = log_file
+        command = [sys.executable, "-m", "md_server", "--records", str(records), "--device", ""]
+        with log_file.open("wb") as lines:
+            self.process = subprocess.Popen(
+                [*command, "--address", "127.0.0.1", "--port", "0", "--until-eof"], stdin=subprocess.PIPE, stderr=lines
+            )
+        self.port = started_port(log_file)
+
+    def ask(self, source: str, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=5, source_address=(source, 0))
+        try:
+            connection.request(method, path, None, {name.replace("_", "-"): v for name, v in headers.items()})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def end_stdin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def raw(self, source: str, sent: bytes) -> bytes:
+        """All that comes back until the server hangs up."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5, source_address=(source, 0)) as connection:
+            connection.sendall(sent)
+            received = b""
+            try:
+                while chunk := connection.recv(65536):
+                    received += chunk
+            except ConnectionResetError:
+                pass
+            return received
+
+
+def started_port(log_file: Path) -> int:
+    return int(wait_for(lambda: re.search(r"metadata-service-started.* port=(\d+)", log_file.read_text()))[1])
+
+
+def wait_for(look: Callable[[], re.Match[str] | None], deadline_s: float = 5.0) -> re.Match[str]:
+    deadline = time.monotonic() + deadline_s
+    while (found := look()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("md")
+    found = Service(directory / "records", directory / "log")
+    for record in (guest("web", WEB), guest("db", DB), guest("strict", STRICT, "required")):
+        found.records.write(record)
+    yield found
+    found.end_stdin()
+    assert found.process.wait(5) == 0, "it ends with its starter"
+    assert "Traceback" not in found.log_file.read_text()
+
+
+def test_each_guest_gets_its_own_data(service: Service) -> None:
+    for name, ip in (("web", WEB), ("db", DB)):
+        status, body, headers = service.ask(ip, "/openstack/latest/meta_data.json")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert json.loads(body)["hostname"] == name
+        assert service.ask(ip, "/latest/user-data")[1].decode() == guest(name, ip).user_data
+
+
+def test_an_unknown_source_gets_404_for_everything(service: Service) -> None:
+    for path in ("/", "/latest/meta-data/", "/openstack/latest/meta_data.json", "/latest/api/token"):
+        assert service.ask(NOBODY, path)[0] == 404
+    assert service.ask(NOBODY, "/latest/api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds=TTL)[0] == 404
+    assert f"{NOBODY} is no guest's address" in service.log_file.read_text()
+
+
+def test_no_header_makes_one_guest_another(service: Service) -> None:
+    for header in ("X_Forwarded_For", "X_Real_IP", "Forwarded", "X_Instance_ID", "Host"):
+        request = {header: DB}
+        assert service.ask(WEB, "/latest/meta-data/hostname", "GET", **request)[1] == b"web"
+
+
+def test_a_guest_that_comes_goes_or_changes_is_seen_by_the_next_request(service: Service) -> None:
+    late = "127.1.0.4"
+    assert service.ask(late, "/latest/meta-data/hostname")[0] == 404
+
+    service.records.write(guest("late", late))
+    assert service.ask(late, "/latest/meta-data/hostname")[1] == b"late"
+
+    service.records.write(guest("later", late))
+    assert service.ask(late, "/latest/meta-data/hostname")[1] == b"later"
+
+    service.records.remove(guest("late", late).instance)
+    assert service.ask(late, "/latest/meta-data/hostname")[0] == 404
+
+
+def test_directories_list_what_is_in_them(service: Service) -> None:
+    status, body, headers = service.ask(WEB, "/latest")
+
+    assert (status, body) == (200, b"dynamic\nmeta-data\nuser-data")
+    assert headers["content-type"].startswith("text/plain")
+    assert b"2009-04-04" in service.ask(WEB, "/")[1]
+
+
+def test_head_has_the_length_and_no_body(service: Service) -> None:
+    status, body, headers = service.ask(WEB, "/latest/user-data", "HEAD")
+
+    assert (status, body, headers["content-length"]) == (200, b"", str(len(guest("web", WEB).user_data)))
+
+
+def test_other_methods_and_paths_are_refused(service: Service) -> None:
+    assert service.ask(WEB, "/latest/none")[0] == 404
+    assert service.ask(WEB, "/latest/../../etc/passwd")[0] == 404
+    for method in ("POST", "DELETE", "PATCH", "BREW"):
+        status, _, headers = service.ask(WEB, "/latest", method)
+        assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_a_connection_is_kept_and_requests_may_follow_each_other_unasked(service: Service) -> None:
+    request = b"GET /latest/meta-data/hostname HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+    received = service.raw(WEB, request * 9 + last)
+
+    assert received.count(b"HTTP/1.1 200") == 10
+    assert received.endswith(b"\r\n\r\nweb")
+
+
+def test_a_token_opens_the_ec2_tree_of_its_own_guest(service: Service) -> None:
+    status, token, headers = service.ask(STRICT, "/latest/api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds=TTL)
+    given = token.decode()
+
+    assert (status, headers["x-aws-ec2-metadata-token-ttl-seconds"]) == (200, "60")
+    assert service.ask(STRICT, "/latest/meta-data/hostname", X_aws_ec2_metadata_token=given)[1] == b"strict"
+    assert service.ask(STRICT, "/latest/meta-data/hostname")[0] == 401
+    assert service.ask(WEB, "/latest/meta-data/hostname", X_aws_ec2_metadata_token=given)[0] == 401, (
+        "another's token is none"
+    )
+
+
+def test_where_tokens_are_optional_a_wrong_one_is_still_wrong(service: Service) -> None:
+    assert service.ask(WEB, "/latest/meta-data/hostname")[0] == 200
+    assert service.ask(WEB, "/latest/meta-data/hostname", X_aws_ec2_metadata_token="YWJj")[0] == 401
+
+
+@pytest.mark.parametrize("ttl", ["0", "21601", "-1", "x", "", "9" * 400])
+def test_a_token_needs_a_sensible_time_to_live(service: Service, ttl: str) -> None:
+    assert service.ask(WEB, "/latest/api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds=ttl)[0] == 400
+
+
+def test_no_token_for_a_forwarded_request(service: Service) -> None:
+    assert (
+        service.ask(
+            WEB, "/latest/api/token", "PUT", X_Forwarded_For="1.2.3.4", X_aws_ec2_metadata_token_ttl_seconds=TTL
+        )[0]
+        == 403
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no Host
+        (b"GET /" + b"x" * 100_000, b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-A: b\r\n" * 10_000, b"431"),
+        (b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000), b"413"),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000), b"413"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+    ],
+)
+def test_what_is_malformed_or_too_large_is_refused_and_hung_up_on(service: Service, sent: bytes, status: bytes) -> None:
+    assert service.raw(WEB, sent)[9:12] in (status, b""), "said, unless what was left unread reset the connection"
+    assert service.ask(WEB, "/latest/meta-data/hostname")[0] == 200
+
+
+def test_the_service_is_small(service: Service) -> None:
+    resident = int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * 4096
+
+    assert resident < 40 * 2**20
+
+
+def test_a_taken_port_is_told_in_one_line(service: Service, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "md_server", "--records", str(tmp_path), "--device", ""]
+
+    done = subprocess.run(
+        [*command, "--address", "127.0.0.1", "--port", str(service.port)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f"port {service.port}" in done.stderr
+
+
+def test_a_missing_device_is_told_after_the_wait(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "md_server", "--records", str(tmp_path), "--device", "none0", "--wait", "0.1"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "no network device none0" in done.stderr
+
+
+def test_the_agents_child_is_started_again_when_it_died_and_ends_with_stop(tmp_path: Path) -> None:
+    log_file = tmp_path / "log"
+    GuestRecords(tmp_path / "records")
+    child = MetadataProcess(tmp_path / "records", "", address="127.0.0.1", port=0, log_file=log_file)
+    try:
+        assert not child.ensure(), "it was not there"
+        started_port(log_file)
+        assert child.ensure()
+        first = subprocess.Popen(["kill", "-KILL", str(child.pid)])
+        first.wait()
+        deadline = time.monotonic() + 5
+        while child.ensure():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        wait_for(lambda: re.search(r"(?s)service-started.*service-started", log_file.read_text()))
+        assert child.ensure()
+    finally:
+        child.stop()
+    assert child.pid is None
+    assert "metadata-service-stopped" in log_file.read_text()
+
+
+def test_sigterm_ends_the_service_well(tmp_path: Path) -> None:
+    service = Service(tmp_path / "records", tmp_path / "log")
+
+    service.process.send_signal(signal.SIGTERM)
+
+    assert service.process.wait(5) == 0
+    service.end_stdin()
