@@ -112,7 +112,7 @@ def qemu_pid(instance: str) -> int:
 
 
 def shut_down(cloud: Lab, node: LabNode, instance: str) -> None:
-    """Once it is up, the guest powers itself off: its agent runs `poweroff`. A power button would need acpid up, too."""
+    """Once up, the guest powers itself off: its agent runs `poweroff`. A power button would need acpid up, too."""
     until(lambda: reached(cloud, node, instance, "agent"), f"{instance}: its agent answers", BOOT_S)
     node.host.run("virsh", "--connect", node.host.uri, "shutdown", instance, "--mode", "agent")
 
