@@ -25,13 +25,15 @@ class Claims:
         self._cloud = cloud
         self._pause = pause
 
-    def claim(self, instance: str, candidate: Candidate, still_ours: Callable[[], object] = lambda: None) -> bool:
+    def claim(
+        self, instance: str, candidate: Candidate, may_replace: Callable[[Allocation], object] = lambda _held: None
+    ) -> bool:
         """Whether the instance holds the candidate's allocation now; False means that there was no room for it.
 
-        An answer that leaves it open is settled by reading what is held. Before that is written over, `still_ours`
-        raises if the UUID is by now another's to claim: whoever that is claims after this read, and so moves the
-        generation. Raises Conflict when what is held is someone else's, Unreachable when it cannot be settled: then
-        the claim may or may not stand.
+        An answer that leaves it open is settled by reading what is held. Before that is written over, `may_replace`
+        raises if it must not be: because the UUID is by now another's to claim (whoever that is claims after this
+        read, and so moves the generation), or because of what is held. Raises Conflict when that is someone else's,
+        Unreachable when it cannot be settled: then the claim may or may not stand.
         """
         generation: int | None = None
         empty_reads = refusals = 0
@@ -45,7 +47,7 @@ class Claims:
             if refusals > 1 and not held.allocations:
                 return False
             if held.allocations:  # ours, perhaps from an earlier holder of the intent: written anew, so that its
-                still_ours()
+                may_replace(held)
                 generation = held.generation  # generation moves and that one's late release misses it
             else:  # unknown to Placement (null), or left empty by a refused claim (generation 0): try both in turn
                 generation = 0 if empty_reads % 2 else None

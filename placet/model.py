@@ -18,6 +18,7 @@ from placet.lifecycle import Power, Stage, State
 
 VERSION = 1
 MAX_RECORD_BYTES = 256 * 1024
+INTENT_TTL_S = 60
 R = TypeVar("R")
 
 # Placement's form: {provider uuid: {resource class: amount}}
@@ -129,7 +130,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Intent:
-    """ "I am about to claim this UUID": `intents/<instance>`, under a lease."""
+    """ "I am about to claim this UUID": `intents/<instance>`, under a lease of INTENT_TTL_S."""
 
     instance: str
     request_id: str

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from placet import keys
 from placet.claims import Claims
 from placet.errors import Conflict, NotFound
-from placet.model import BadRecord, Identity, Index, Mark, Subnet, decode, encode
+from placet.model import BadRecord, Identity, Mark, Subnet, decode, encode
 from placet.placement import Placement
 from placet.registration import PROVIDER_PREFIX
+from placet.specs import is_live
 from placet.store import Absent, Delete, Entry, Put, Store
 from placet.story import Note, Story
 
@@ -77,15 +78,8 @@ class Nodes:
     def _release(self, node: str, placement: Placement, claims: Claims) -> None:
         """What nobody speaks for: left by schedulers that died, and the node no longer sweeps."""
         for consumer in placement.provider_allocations(node):
-            if self._store.get(keys.intent(consumer)) is None and not self._is_live(consumer):
+            if self._store.get(keys.intent(consumer)) is None and not is_live(self._store, consumer):
                 claims.release(consumer, node)
-
-    def _is_live(self, instance: str) -> bool:
-        entry = self._store.get(keys.instance(instance))
-        if entry is None:
-            return False
-        index = decode(Index, entry.value, entry.key)
-        return index.deleted_at is None and self._store.get(keys.spec(index.node, instance)) is not None
 
     def _delete(self, node: str) -> None:
         """All its keys but the destroys; the identity last, so that it can be found until all is done."""

@@ -49,10 +49,18 @@ BUILD = (Action.CHECK_CLAIM, Action.CREATE_DISK, Action.DEFINE, Action.START, Ac
 DESTROY = (Action.REMOVE_DOMAIN, Action.REMOVE_DISK, Action.RELEASE, Action.REMOVE_KEYS)
 
 
-def plan(spec: Spec | None, destroy: bool, status: Status | None, observed: Observed, cloud: str) -> tuple[Step, ...]:
+def plan(
+    spec: Spec | None,
+    destroy: bool,
+    status: Status | None,
+    observed: Observed,
+    cloud: str,
+    made_for: str | None = None,
+) -> tuple[Step, ...]:
     """The steps that bring what is observed to what is wanted, in order.
 
-    Only a destroy takes a VM away. A domain without a spec keeps running, one of another cloud is not touched.
+    `made_for` is the request that this node last made something for under this UUID. Only a destroy takes a VM away.
+    A domain without a spec keeps running, one of another cloud is not touched.
     """
     foreign = observed.owner not in (None, cloud)
     if destroy:
@@ -61,6 +69,8 @@ def plan(spec: Spec | None, destroy: bool, status: Status | None, observed: Obse
         return ()
     if foreign:
         return (Fail("foreign-domain", "a domain of somebody else has this UUID on the node; choose another UUID"),)
+    if made_for not in (None, spec.request_id) and (observed.has_disk or observed.power is not Power.ABSENT):
+        return (Fail("other-guest", "an earlier request's guest has this UUID on the node: a destroy takes it away"),)
     stages = status.stages if status else {}
     if not observed.has_disk and Stage.DEFINED.value in stages:
         return (Fail("disk-missing", "its disk is gone from the node; restore it from a backup"),)

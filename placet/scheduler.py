@@ -6,7 +6,7 @@ can tell what is left over when this program dies at any point.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 
@@ -17,14 +17,14 @@ from placet.errors import Conflict, NothingFits, NotYet, PlacetError, Unreachabl
 from placet.explain import explain
 from placet.failpoints import reach
 from placet.log import warn
-from placet.model import Index, Intent, Mark, decode, encode
+from placet.model import INTENT_TTL_S, Index, Intent, Mark, decode, encode
 from placet.placement import Allocation, Placement
 from placet.query import for_placement
 from placet.request import Request, check_size, index_of, spec_of
+from placet.specs import is_live
 from placet.store import Absent, Compare, CreatedAt, Delete, Entry, ModifiedAt, Operation, Put, Store
 from placet.story import Note, Story
 
-INTENT_TTL_S = 60
 MAX_ROUNDS = 20
 COMMIT_ATTEMPTS = 3
 OPENING_ATTEMPTS = 5
@@ -39,7 +39,18 @@ class Placed:
     repeated: bool = False
 
 
-@dataclass(frozen=True)
+class HeldElsewhere(Conflict):
+    """The UUID holds resources of `nodes` that nobody speaks for: a scheduler died, or etcd lost a guest's spec."""
+
+    def __init__(self, instance: str, nodes: Collection[str]) -> None:
+        super().__init__(
+            f"{instance} holds amounts of {', '.join(sorted(nodes))} that nobody speaks for: they are released within "
+            "two minutes, or `schedule.py doctor` says what runs there; ask again then, or choose another UUID"
+        )
+        self.nodes = nodes
+
+
+@dataclass
 class _Intent:
     """Our intent as it stands in etcd, with the revisions that the commit compares. `asked` are the nodes of which we
     may have claimed something."""
@@ -48,7 +59,7 @@ class _Intent:
     revision: int
     index_revision: int
     name_revision: int
-    asked: list[str] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
 
 
 class Scheduler:
@@ -134,11 +145,12 @@ class Scheduler:
         if entry is None:
             return 0
         holder = decode(Mark, entry.value, entry.key).instance
-        if holder is not None and holder != request.instance:
-            alive = self._live_index(holder) is not None or self._store.get(keys.intent(holder)) is not None
-            if alive:
-                raise Conflict(f"the name {request.name!r} is taken by {holder}; choose another or destroy that one")
+        if holder is not None and holder != request.instance and self._is_taken(holder):
+            raise Conflict(f"the name {request.name!r} is taken by {holder}; choose another or destroy that one")
         return entry.mod_revision
+
+    def _is_taken(self, instance: str) -> bool:
+        return is_live(self._store, instance) or self._store.get(keys.intent(instance)) is not None
 
     def _place(self, request: Request, intent: _Intent) -> Placed:
         tried: list[str] = []
@@ -149,7 +161,13 @@ class Scheduler:
             if not ranked:
                 raise NothingFits(explain(self._placement, request.query, nodes))
             for candidate in ranked:
-                placed = self._try(request, intent, candidate, nodes, tried)
+                try:
+                    placed = self._try(request, intent, candidate, nodes, tried)
+                except HeldElsewhere as held:
+                    home = next((each for each in ranked if each.node in held.nodes), None)
+                    if home is None:
+                        raise
+                    placed = self._try(request, intent, home, nodes, tried)
                 if placed is not None:
                     return placed
         raise NotYet(f"{len(tried)} claims were lost to others who asked at the same time; ask again")
@@ -166,8 +184,11 @@ class Scheduler:
         if node is None:
             return None
         self._keep_lease(request, intent)
-        intent.asked.append(node)
-        if not self._claims.claim(request.instance, candidate, lambda: self._still_mine(request, intent)):
+        if self._store.get(keys.destroy(node, request.instance)) is not None:
+            tried.append(node)  # an earlier life of this UUID is yet to go there: that would release our claim
+            return None
+        intent.asked.add(node)
+        if not self._claims.claim(request.instance, candidate, lambda held: self._may_replace(request, intent, held)):
             tried.append(node)
             return None
         reach("create.claimed")
@@ -203,6 +224,7 @@ class Scheduler:
             Put(keys.spec(node, request.instance), encode(spec_of(request, node, candidate, now))),
             Put(index_key, encode(index_of(request, node, why, now))),
             Put(name_key, encode(Mark(request.request_id, now, request.instance))),
+            Delete(keys.status(node, request.instance)),  # of an earlier life whose spec somebody deleted by hand
             Delete(keys.intent(request.instance)),
         ]
         after = f", after {len(tried)} that others took" if tried else ""
@@ -235,6 +257,13 @@ class Scheduler:
         if _revision(self._store.get(keys.name(request.project, request.name))) != intent.name_revision:
             raise Conflict(f"the name {request.name!r} was taken meanwhile; choose another")
 
+    def _may_replace(self, request: Request, intent: _Intent, held: Allocation) -> None:
+        """Raises Conflict when the UUID is another's by now, HeldElsewhere when a guest that etcd knows nothing of may
+        run where it is held."""
+        self._still_mine(request, intent)
+        if not held.allocations.keys() & intent.asked:
+            raise HeldElsewhere(request.instance, held.allocations.keys())
+
     def _abort(self, request: Request, intent: _Intent) -> Placed | None:
         """Take the intent back, and only then the claim. If the intent is gone: had the commit succeeded after all?
 
@@ -256,9 +285,10 @@ class Scheduler:
         return placed
 
     def _held(self, request: Request, intent: _Intent) -> Allocation:
-        """What an abort may have to release. Before anything was claimed that is nothing: what is held then is that of
-        a guest whose spec etcd has lost, or a sweep's to release."""
-        return self._claims.held(request.instance) if intent.asked else Allocation({})
+        """What an abort may have to release. What is held where we claimed nothing is that of a guest whose spec etcd
+        has lost, or a sweep's to release."""
+        held = self._claims.held(request.instance) if intent.asked else Allocation({})
+        return held if held.allocations.keys() & intent.asked else Allocation({})
 
     def _take_back(self, request: Request, intent: _Intent) -> bool:
         """Delete our intent; False when it was gone. An unanswered transaction is sent again, as a commit is."""
@@ -274,7 +304,7 @@ class Scheduler:
         """Our intent ended with its lease: a fresh one keeps others off while what we may have claimed is released."""
         fresh = self._open_intent(request, ended.index_revision, ended.name_revision)
         if fresh is not None:
-            held = self._claims.held(request.instance)
+            held = self._held(request, ended)
             if self._take_back(request, fresh):
                 self._claims.release_as_read(request.instance, held)
                 self._store.revoke_lease(fresh.lease)

@@ -40,15 +40,22 @@ class SpecFiles:
 
     def all(self) -> dict[str, Spec]:
         """Every spec that can be read, by its instance."""
-        found = {}
-        for path in self._directory.glob(f"*{SUFFIX}"):
-            try:
-                spec = decode(Spec, path.read_bytes(), str(path))
-            except (OSError, BadRecord) as problem:
-                warn("spec-file", reason=problem)
-                continue
-            found[spec.instance] = spec
-        return found
+        found = map(_read, self._directory.glob(f"*{SUFFIX}"))
+        return {spec.instance: spec for spec in found if spec is not None}
+
+    def made_for(self, instance: str) -> str | None:
+        """The request of the spec that was last remembered of an instance; None when there is none to be read."""
+        path = self._path(instance)
+        spec = _read(path) if path.exists() else None
+        return None if spec is None else spec.request_id
 
     def _path(self, instance: str) -> Path:
         return self._directory / f"{instance}{SUFFIX}"
+
+
+def _read(path: Path) -> Spec | None:
+    try:
+        return decode(Spec, path.read_bytes(), str(path))
+    except (OSError, BadRecord) as problem:
+        warn("spec-file", reason=problem)
+        return None

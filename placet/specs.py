@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from placet import keys
-from placet.model import BadRecord, Spec, decode
-from placet.store import Entry
+from placet.model import BadRecord, Index, Spec, decode
+from placet.store import Entry, Store
 
 
 def spec_at(entry: Entry) -> Spec:
@@ -15,6 +15,18 @@ def spec_at(entry: Entry) -> Spec:
     if (spec.instance, spec.node) != (keys.last(entry.key), keys.node_of(entry.key)):
         raise BadRecord(f"{entry.key}: it speaks of instance {spec.instance} on node {spec.node}")
     return spec
+
+
+def is_live(store: Store, instance: str) -> bool:
+    """Whether the index speaks for an instance, and its spec is there. One that can't be read does: hands off."""
+    entry = store.get(keys.instance(instance))
+    if entry is None:
+        return False
+    try:
+        index = decode(Index, entry.value, entry.key)
+    except BadRecord:
+        return True
+    return index.deleted_at is None and store.get(keys.spec(index.node, instance)) is not None
 
 
 def held_by(specs: Iterable[Entry]) -> dict[str, int]:

@@ -19,14 +19,13 @@ from placet.failpoints import reach
 from placet.findings import finding, is_safe, repaired
 from placet.known_etcd import KnownEtcd
 from placet.log import warn
-from placet.model import AuditReport, BadRecord, Finding, Index, Intent, Spec, Status, decode, encode
+from placet.model import INTENT_TTL_S, AuditReport, BadRecord, Finding, Intent, Spec, Status, decode, encode
 from placet.placement import CONSUMER_TYPE, Placement
 from placet.spec_files import SpecFiles
-from placet.specs import spec_at
+from placet.specs import is_live, spec_at
 from placet.store import Absent, Compare, Entry, Listing, ModifiedAt, Put, Store
 from placet.story import Note, Story
 
-INTENT_TTL_S = 60
 ANSWER_BYTES = 128 * 1024  # of findings and strays: with a stray of the largest size still a record that is read
 
 
@@ -150,20 +149,10 @@ class Sweep:
     def _is_placed(self, consumer: str) -> bool:
         """Whether an allocation that this node has no spec of is nothing to mend: somebody speaks for it, it is another
         cloud's, or it has gone by now."""
-        if self._store.get(keys.intent(consumer)) is not None or self._is_live(consumer):
+        if self._store.get(keys.intent(consumer)) is not None or is_live(self._store, consumer):
             return True
         held = self._claims.held(consumer)
         return not held.allocations or held.user != self._cloud or held.consumer_type != CONSUMER_TYPE
-
-    def _is_live(self, instance: str) -> bool:
-        entry = self._store.get(keys.instance(instance))
-        if entry is None:
-            return False
-        try:
-            index = decode(Index, entry.value, entry.key)
-        except BadRecord:
-            return True  # nobody knows: hands off
-        return index.deleted_at is None and self._store.get(keys.spec(index.node, instance)) is not None
 
     def _mended(self, found: Finding) -> Finding:
         mend = self._mendings.get(found.kind)
@@ -207,7 +196,7 @@ class Sweep:
         if entry is None or spec is None:
             return False
         candidate = Candidate(spec.allocations, {"": sorted(spec.allocations)}, {})
-        if not self._claims.claim(found.subject, candidate, lambda: self._check_wanted(entry)):
+        if not self._claims.claim(found.subject, candidate, lambda _held: self._check_wanted(entry)):
             return False
         self._check_wanted(entry)  # what was claimed for nothing the next sweep releases, under an intent
         return True

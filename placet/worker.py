@@ -117,7 +117,8 @@ class Worker:
         reach("build.spec-read" if work.destroy is None else "destroy.asked")
         try:
             observed = self._driver.observe(instance)
-            for step in plan(work.spec, work.destroy is not None, work.status, observed, self._cloud):
+            made_for = self._specs.made_for(instance)
+            for step in plan(work.spec, work.destroy is not None, work.status, observed, self._cloud, made_for):
                 self._take(step, work)
         except Fault as fault:
             if work.destroy is not None:

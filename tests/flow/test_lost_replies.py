@@ -23,11 +23,11 @@ from placet.errors import Conflict, NotYet, Unreachable
 from placet.hypervisor import Network, Owner
 from placet.known_etcd import KnownEtcd
 from placet.lifecycle import Stage
-from placet.model import Index, Mark, Spec, decode, encode
+from placet.model import INTENT_TTL_S, Index, Mark, Spec, decode, encode
 from placet.placement import Claim
 from placet.reconcile import at_stage, new_status
 from placet.request import Request
-from placet.scheduler import INTENT_TTL_S, Placed
+from placet.scheduler import Placed
 from placet.spec_files import SpecFiles
 from placet.store import Delete, Put
 from placet.sweep import Sweep

@@ -186,6 +186,25 @@ def test_a_spec_that_vanishes_destroys_nothing(cloud: TestCloud, machine: FakeMa
         assert machine.hypervisor.domains[asked.instance].power is Power.RUNNING
 
 
+def test_a_guest_that_etcd_forgot_is_not_taken_for_a_new_one_of_its_uuid(
+    cloud: TestCloud, machine: FakeMachine
+) -> None:
+    with machine.agent() as node:
+        until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
+        asked = wish(machine)
+        cloud.scheduler().create(asked)
+        cloud.instances.wait_for(asked.instance, Stage.AGENT, 20)
+        cloud.store.transact([], [Delete(keys.spec(node.id, asked.instance))])
+        again = replace(wish(machine), instance=asked.instance, name="again")
+        cloud.scheduler().create(again)
+        key = keys.status(node.id, asked.instance)
+        until(lambda: b"other-guest" in getattr(cloud.store.get(key), "value", b""), "the fault")
+        assert machine.hypervisor.domains[asked.instance].power is Power.RUNNING
+        cloud.destroyer.destroy(asked.instance, "test", 20)
+        assert machine.hypervisor.domains == {} and machine.hypervisor.disks == set()
+        assert cloud.held(asked.instance) == {}
+
+
 @pytest.mark.parametrize(
     ("image", "code"),
     [

@@ -222,6 +222,48 @@ def test_another_clouds_consumer_is_never_touched(cloud: TestCloud) -> None:
     assert cloud.held(asked.instance) == {node: {"VCPU": 1}}
 
 
+def test_what_an_uuid_holds_on_another_node_sends_it_there(cloud: TestCloud) -> None:
+    """A scheduler died after its claim: who asks again may be offered another node first."""
+    small = cloud.add_node("small", vcpus=2)
+    cloud.add_node("big", vcpus=64, memory_mb=65536, disk_gb=1000)
+    asked = request()
+    assert cloud.claims.claim(asked.instance, Candidate({small: {"VCPU": 1}}, {"": [small]}, {}))
+    assert cloud.scheduler().create(asked).node == small
+    assert set(cloud.held(asked.instance)) == {small}
+
+
+def test_an_uuid_is_not_placed_beside_what_may_run_where_it_holds_something(cloud: TestCloud) -> None:
+    other = cloud.add_node("other")
+    cloud.add_node("free")
+    cloud.store.transact([], [Put(keys.closed(other), encode(Mark("test", 1.0)))])
+    asked = request()
+    assert cloud.claims.claim(asked.instance, Candidate({other: {"VCPU": 1}}, {"": [other]}, {}))
+    with pytest.raises(Conflict, match=f"holds amounts of {other} that nobody speaks for"):
+        cloud.scheduler().create(asked)
+    assert cloud.held(asked.instance) == {other: {"VCPU": 1}}
+    assert cloud.leftovers(asked.instance) == ["allocation"]
+
+
+def test_nothing_is_placed_where_an_earlier_life_of_its_uuid_is_yet_to_go(cloud: TestCloud) -> None:
+    """A node that could not carry out a forced destroy at its start releases what the UUID holds of it, later."""
+    node = cloud.add_node("n1")
+    asked = request()
+    cloud.store.transact([], [Put(keys.destroy(node, asked.instance), encode(Mark("test", 1.0)))])
+    with pytest.raises(NotYet):
+        cloud.scheduler().create(asked)
+    assert cloud.held(asked.instance) == {}
+    other = cloud.add_node("n2")
+    assert cloud.scheduler().create(asked).node == other
+
+
+def test_a_status_of_an_earlier_life_is_not_inherited(cloud: TestCloud) -> None:
+    node = cloud.add_node("n1")
+    asked = request()
+    cloud.store.transact([], [Put(keys.status(node, asked.instance), b"of a spec that was deleted by hand")])
+    cloud.scheduler().create(asked)
+    assert cloud.store.get(keys.status(node, asked.instance)) is None
+
+
 def test_many_at_once_never_overcommit_and_losers_leave_nothing(cloud: TestCloud) -> None:
     capacity, asking = 5, 16
     nodes = [cloud.add_node("n1", vcpus=3), cloud.add_node("n2", vcpus=2)]

@@ -101,8 +101,7 @@ def _is_whole(cloud: Simulation, machine: Machine, instance: str) -> None:
     assert held == spec.allocations, f"{instance} holds {held}, its spec says {spec.allocations}"
     assert instance in machine.hypervisor.domains, f"{instance} has no domain and is {status}"
     assert instance in machine.hypervisor.disks, f"{instance} has no disk and is {status}"
-    is_same = machine.lives[instance].request_id == spec.request_id
-    assert is_same or instance in cloud.ghost.tampered or cloud.ghost.restored, f"{instance}: an earlier life's domain"
+    assert machine.lives[instance].request_id == spec.request_id, f"{instance}: an earlier life's domain"
 
 
 def _nothing_left(cloud: Simulation, machines: Iterable[Machine], instance: str) -> None:

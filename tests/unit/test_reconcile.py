@@ -67,6 +67,13 @@ def test_a_running_instance_is_only_reported() -> None:
     assert plan(SPEC, False, STARTED, RUNNING, CLOUD) == (Action.REPORT,)
 
 
+@given(st.sampled_from([SPEC, replace(SPEC, power="stopped")]), statuses, observations)
+def test_what_was_made_for_another_request_is_left_alone(spec: Spec, status: Status | None, observed: Observed) -> None:
+    steps = plan(spec, False, status, observed, CLOUD, made_for="another")
+    if observed.has_disk or observed.power is not Power.ABSENT:
+        assert all(isinstance(step, Fail) for step in steps)
+
+
 def test_a_guest_that_powered_itself_off_stays_off() -> None:
     assert plan(SPEC, False, STARTED, Observed(Power.SHUTOFF, True, CLOUD), CLOUD) == (Action.REPORT,)
 
