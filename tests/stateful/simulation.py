@@ -288,7 +288,8 @@ class Simulation:
         try:
             placed = scheduler.create(request)
         except (NothingFits, Conflict, NotYet):
-            self.ghost.refused.add(life)
+            if life not in self.ghost.gone:  # else it was placed, and destroyed before it could know: it says so
+                self.ghost.refused.add(life)
             kept = self.ghost.intents.get(request.instance) == request.request_id
             assert process.harmed or not kept, f"{life} was refused, and its intent is still there"
             raise
