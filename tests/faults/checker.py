@@ -107,11 +107,22 @@ def _read_libvirt(place: Place, seen: Seen) -> None:
     libvirtd = libvirt.open(place.uri)
     try:
         for domain in libvirtd.listAllDomains():
-            seen.domains.setdefault(domain.name(), []).append((place.node, domain.state()[0]))
+            if (state := _state(domain)) is not None:
+                seen.domains.setdefault(domain.name(), []).append((place.node, state))
         for pool in libvirtd.listAllStoragePools():
             seen.litter.append(f"{place.node}: the storage pool {pool.name()} is left")
     finally:
         libvirtd.close()
+
+
+def _state(domain: libvirt.virDomain) -> int | None:
+    """None when it went since it was listed."""
+    try:
+        return int(domain.state()[0])
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
 
 
 def _read_files(place: Place, seen: Seen) -> None:
