@@ -18,7 +18,7 @@ from bench.rows import Row
 from bench.stack import Stack, running
 from placet import wiring
 from placet.hypervisor import CachedImage
-from placet.images import ImageCache
+from placet.images import ImageCache, Limits
 from placet.lifecycle import Stage
 from placet.model import ImageRef
 from placet.query import parse_query
@@ -101,7 +101,7 @@ class ThroughPlacet:
 
 def _image(stack: Stack) -> CachedImage:
     source = next(Path(stack.compute.image_dirs[0]).glob("*.qcow2"))
-    cache = ImageCache(source.parent / "bench-cache", [source.parent], 2**31, 60)
+    cache = ImageCache(source.parent / "bench-cache", [source.parent], Limits(max_bytes=2**31, timeout_s=60))
     return cache.fetch(ImageRef(str(source)))
 
 

@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from md_server.admission import Admission, Limits
 from md_server.answers import Answers
-from md_server.connection import Admission, Connection, Limits
+from md_server.connection import Connection
 from md_server.listening import device_index, listen
+from md_server.privileges import drop_privileges
+from md_server.publishing import Publishing
 from md_server.tokens import Tokens
 from placet.errors import PlacetError, Unreachable
-from placet.guest_records import GuestsByAddress
+from placet.guest_records import GuestsByAddress, PublishedFiles
 from placet.log import log, start_logging, warn
 from placet.metadata import GuestRecord
 
@@ -31,8 +34,11 @@ def main() -> int:
     options = _options()
     start_logging("info")
     try:
-        listening = listen(options.address, options.port, options.device, options.wait)
-        answers = Answers(_finder(Path(options.records)), Tokens(secrets.token_bytes(32)), time.time)
+        listening = _listen(options)
+        _drop_privileges()
+        publishing = Publishing(PublishedFiles(Path(options.published)), time.time)
+        tokens = Tokens(secrets.token_bytes(32))
+        answers = Answers(_finder(Path(options.records)), tokens, publishing, time.time)
         asyncio.run(_serve(listening, answers, options.device, options.until_eof))
     except PlacetError as problem:
         warn("metadata-service-failed", problem=problem)
@@ -40,15 +46,35 @@ def main() -> int:
     return 0
 
 
+def _drop_privileges() -> None:
+    try:
+        drop_privileges()
+    except OSError as problem:  # a sandbox that does not let it has taken more away, or is somebody's choice
+        warn("privileges-kept", reason=problem.strerror)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="md_server", description="Tell guests about themselves.", allow_abbrev=False)
     parser.add_argument("--records", required=True, metavar="DIR", help="the guests' records, one file each")
+    parser.add_argument("--published", required=True, metavar="DIR", help="where to keep what guests publish")
     parser.add_argument("--device", required=True, metavar="BRIDGE", help="the guests' bridge; '' for any device")
     parser.add_argument("--address", default="169.254.169.254", help="the address to listen at (%(default)s)")
+    parser.add_argument("--address6", default="fe80::a9fe:a9fe", help="and the one of IPv6 (%(default)s; '': none)")
     parser.add_argument("--port", type=int, default=80, help="the port to listen at (%(default)s; 0 takes a free one)")
     parser.add_argument("--wait", type=float, default=30.0, metavar="S", help="how long to wait for the device")
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
+
+
+def _listen(options: argparse.Namespace) -> list[socket.socket]:
+    """IPv4 must be; where the machine has no IPv6, that is told and done without."""
+    found = [listen(options.address, options.port, options.device, options.wait)]
+    if options.address6:
+        try:
+            found.append(listen(options.address6, found[0].getsockname()[1], options.device, options.wait))
+        except Unreachable as problem:
+            warn("metadata-service-without-ipv6", reason=problem)
+    return found
 
 
 def _finder(records: Path) -> Callable[[str], GuestRecord | None]:
@@ -77,13 +103,13 @@ def _warn_seldom(told: dict[str, float], problem: str) -> None:
     warn("guest-unknown", problem=problem)
 
 
-async def _serve(listening: socket.socket, answers: Answers, device: str, until_eof: bool) -> None:
+async def _serve(listening: list[socket.socket], answers: Answers, device: str, until_eof: bool) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: warn("connection-failed", problem=context["message"]))
     admission = Admission(Limits())
-    server = await loop.create_server(lambda: Connection(answers.answer, admission), sock=listening)
-    address, port = listening.getsockname()[:2]
-    log("metadata-service-started", address=address, port=port, device=device or None)
+    servers = [await loop.create_server(lambda: Connection(answers.answer, admission), sock=s) for s in listening]
+    addresses = ",".join(one.getsockname()[0] for one in listening)
+    log("metadata-service-started", address=addresses, port=listening[0].getsockname()[1], device=device or None)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -92,7 +118,8 @@ async def _serve(listening: socket.socket, answers: Answers, device: str, until_
     try:
         await _until_stopped(stopped, device)
     finally:
-        server.close()
+        for server in servers:
+            server.close()
         log("metadata-service-stopped")
 
 

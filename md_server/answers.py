@@ -1,53 +1,35 @@
-"""What a request gets: the step between a parsed request and the bytes of the answer. Pure but for the lookup."""
+"""What a request gets: the step between a parsed request and the bytes of the answer. Pure but for what it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from urllib.parse import unquote
+from collections.abc import Callable
 
+from md_server.documents import Documents
+from md_server.messages import JSON, TEXT, Answer, Request, not_allowed, plainly
+from md_server.publishing import Publishing
 from md_server.tokens import MAX_TTL_S, MIN_TTL_S, Tokens
-from placet import metadata
 from placet.metadata import GuestRecord
 
-TOKEN_PATH = "/latest/api/token"  # noqa: S105  (a path)
+TOKEN_PLACE = ("latest", "api", "token")
 TOKEN_HEADER = b"x-aws-ec2-metadata-token"
 TTL_HEADER = b"x-aws-ec2-metadata-token-ttl-seconds"
-TEXT = "text/plain; charset=utf-8"
-JSON = "application/json"
-
-
-@dataclass(frozen=True)
-class Request:
-    """`source` is the IP the socket comes from; header names are in lower case; `target` is as it was sent."""
-
-    source: str
-    method: str
-    target: str
-    headers: Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    body: bytes = b""
-    content_type: str = TEXT
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def plainly(status: int, words: str, **headers: str) -> Answer:
-    """An answer in words; `headers` with underscores for dashes."""
-    return Answer(status, f"{words}\n".encode(), headers={name.replace("_", "-"): v for name, v in headers.items()})
+PUBLISHING_PLACE = ("placet", "v1")
 
 
 class Answers:
     """`find_guest` tells whose an IP is; `now` is the wall clock in seconds."""
 
     def __init__(
-        self, find_guest: Callable[[str], GuestRecord | None], tokens: Tokens, now: Callable[[], float]
+        self,
+        find_guest: Callable[[str], GuestRecord | None],
+        tokens: Tokens,
+        publishing: Publishing,
+        now: Callable[[], float],
     ) -> None:
         self._find_guest = find_guest
         self._tokens = tokens
+        self._publishing = publishing
+        self._documents = Documents()
         self._now = now
 
     def answer(self, request: Request) -> Answer:
@@ -55,21 +37,27 @@ class Answers:
         guest = self._find_guest(request.source)
         if guest is None:
             return plainly(404, "no instance has this address")
-        path = unquote(request.target.partition("?")[0])
-        if request.method == "PUT" and path == TOKEN_PATH:
-            return self._issue_token(guest, request)
-        if request.method not in ("GET", "HEAD"):
-            return plainly(405, "GET and HEAD only", Allow="GET, HEAD")
-        if not path.startswith("/openstack") and not self._admitted(guest, request):
-            return plainly(401, f"a valid token is needed: PUT {TOKEN_PATH}")
-        found = metadata.find(metadata.tree(guest), path)
+        place = request.path
+        if place == TOKEN_PLACE:
+            return self._issue_token(guest, request) if request.method == "PUT" else not_allowed("PUT")
+        is_publishing = place[:2] == PUBLISHING_PLACE
+        if not (is_publishing or request.reads):
+            return not_allowed("GET", "HEAD")
+        if not self._admitted(guest, request):
+            return plainly(401, f"a valid token is needed: PUT /{'/'.join(TOKEN_PLACE)}")
+        if is_publishing:
+            return self._publishing.answer(guest.instance, request, place[2:])
+        return self._document(guest, place)
+
+    def _document(self, guest: GuestRecord, place: tuple[str, ...]) -> Answer:
+        found = self._documents.find(guest, place)
         if found is None:
             return plainly(404, "not found")
-        return Answer(200, found, JSON if path.endswith(".json") else TEXT)
+        return Answer(200, found, JSON if place and place[-1].endswith(".json") else TEXT)
 
     def _issue_token(self, guest: GuestRecord, request: Request) -> Answer:
         """A PUT that came through a proxy is not the guest's own: it would carry the token out."""
-        if b"x-forwarded-for" in request.headers:
+        if request.is_forwarded:
             return plainly(403, "no token for a forwarded request")
         wanted = request.headers.get(TTL_HEADER, b"")
         if not (wanted.isdigit() and len(wanted) <= 5 and MIN_TTL_S <= int(wanted) <= MAX_TTL_S):
@@ -78,6 +66,7 @@ class Answers:
         return Answer(200, token.encode(), headers={TTL_HEADER.decode(): wanted.decode()})
 
     def _admitted(self, guest: GuestRecord, request: Request) -> bool:
+        """A token that is no good is refused also where none is needed."""
         token = request.headers.get(TOKEN_HEADER)
         if token is None:
             return guest.metadata_tokens != "required"

@@ -8,44 +8,19 @@ limit on a slow request's time.)
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import socket
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import h11
 
-from md_server.answers import Answer, Request, plainly
+from md_server.admission import Admission
+from md_server.messages import Answer, Request, plainly
 from placet.log import warn
 
-
-@dataclass
-class Limits:
-    """Of one server. `request_s` is what a client has for each next request, from silence to the last byte taken."""
-
-    connections: int = 256
-    connections_a_source: int = 32
-    request_s: float = 10.0
-    head_bytes: int = 16 * 1024
-    body_bytes: int = 8 * 1024
-
-
-@dataclass
-class Admission:
-    """Who is connected, so that no guest takes the places of the others."""
-
-    limits: Limits
-    open: Counter[str] = field(default_factory=Counter)
-
-    def enter(self, source: str) -> bool:
-        if self.open[source] >= self.limits.connections_a_source or self.open.total() >= self.limits.connections:
-            return False
-        self.open[source] += 1
-        return True
-
-    def leave(self, source: str) -> None:
-        self.open[source] -= 1
-        if not self.open[source]:
-            del self.open[source]
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+EVENTS_A_TURN = 24  # of h11's: two or three a request
 
 
 class Connection(asyncio.Protocol):
@@ -62,30 +37,32 @@ class Connection(asyncio.Protocol):
         self._source = ""
         self._admitted = False
         self._request: h11.Request | None = None
-        self._body_bytes = 0
+        self._body = bytearray()
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (asyncio's promise to TCP protocols)
         self._transport = transport
-        self._source = (transport.get_extra_info("peername") or ("",))[0]
+        self._source = (transport.get_extra_info("peername") or ("",))[0].partition("%")[0]  # fe80::1%device
         self._set_deadline()
-        self._admitted = self._admission.enter(self._source)
+        self._admitted = self._admission.enter(self._source, self._drop)
         if not self._admitted:
-            transport.abort()
+            self._drop()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         self._deadline.cancel()
         if self._admitted:
-            self._admission.leave(self._source)
+            self._admission.leave(self._source, self._drop)
 
     def data_received(self, data: bytes) -> None:
         self._http.receive_data(data)
         self._proceed()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
+        """True: what was asked before the client closed its side is still answered."""
         self._http.receive_data(b"")
         self._proceed()
+        return True
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -93,28 +70,30 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._transport.resume_reading()
         self._proceed()
 
     def _proceed(self) -> None:
+        """Take what has come in, but only so much at a time: what is left has its turn after the other guests'."""
         try:
-            while not self._paused and not self._transport.is_closing() and self._take(self._http.next_event()):
-                pass
+            for _ in range(EVENTS_A_TURN):
+                if self._paused or self._transport.is_closing():
+                    return
+                if not self._take(self._http.next_event()):
+                    self._transport.resume_reading()
+                    return
         except h11.RemoteProtocolError as problem:
             self._refuse(problem.error_status_hint, str(problem))
+        else:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._proceed)
 
     def _take(self, event: object) -> bool:
         """Act on one of h11's events; False when there is nothing more to do with what has come in."""
         if isinstance(event, h11.Request):
-            if event.method == b"CONNECT":  # a 200 to it would end HTTP on this connection
-                self._refuse(405, "GET and HEAD only")
-                return False
-            self._request = event
-            self._body_bytes = 0
-            return True
+            return self._begin(event)
         if isinstance(event, h11.Data):
-            self._body_bytes += len(event.data)
-            if self._body_bytes > self._limits.body_bytes:
+            self._body += event.data
+            if len(self._body) > self._limits.body_bytes:
                 self._refuse(413, "the body is too large")
             return True
         if isinstance(event, h11.EndOfMessage):
@@ -123,6 +102,15 @@ class Connection(asyncio.Protocol):
         if isinstance(event, h11.ConnectionClosed):
             self._transport.close()
         return False
+
+    def _begin(self, request: h11.Request) -> bool:
+        if request.method == b"CONNECT":  # a 200 to it would end HTTP on this connection
+            self._refuse(405, "GET and HEAD only")
+            return False
+        self._request, self._body = request, bytearray()
+        if self._http.they_are_waiting_for_100_continue:
+            self._transport.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        return True
 
     def _respond(self) -> None:
         if self._request is None:
@@ -136,8 +124,8 @@ class Connection(asyncio.Protocol):
             self._set_deadline()
 
     def _answered(self, request: h11.Request) -> Answer:
-        headers = dict(request.headers)
-        asked = Request(self._source, request.method.decode(), request.target.decode("latin-1"), headers)
+        method, target = request.method.decode(), request.target.decode("latin-1")
+        asked = Request(self._source, method, target, dict(request.headers), bytes(self._body))
         try:
             return self._answer(asked)
         except Exception as problem:  # the edge: one request's trouble is told and stays its own
@@ -152,7 +140,9 @@ class Connection(asyncio.Protocol):
 
     def _send(self, answer: Answer) -> None:
         headers = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body)), **answer.headers}
-        data = self._http.send(h11.Response(status_code=answer.status, headers=list(headers.items()))) or b""
+        reason = REASONS.get(answer.status, b"")
+        response = h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason)
+        data = self._http.send(response) or b""
         if self._request is None or self._request.method != b"HEAD":
             data += self._http.send(h11.Data(data=answer.body)) or b""
         self._transport.write(data + (self._http.send(h11.EndOfMessage()) or b""))
@@ -160,4 +150,11 @@ class Connection(asyncio.Protocol):
     def _set_deadline(self) -> None:
         if hasattr(self, "_deadline"):
             self._deadline.cancel()
-        self._deadline = asyncio.get_running_loop().call_later(self._limits.request_s, self._transport.abort)
+        self._deadline = asyncio.get_running_loop().call_later(self._limits.request_s, self._drop)
+
+    def _drop(self) -> None:
+        """End it now, and let go of what the client does not take: the kernel would keep that for it."""
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()

@@ -1,6 +1,7 @@
 """The node's agent: a watcher that queues, workers that do, an auditor that checks, a heart that beats.
 
-Each has its threads here and its thinking elsewhere: watching.py, worker.py, auditor.py, heartbeat.py.
+Each has its threads here and its thinking elsewhere: watching.py, worker.py, auditor.py, heartbeat.py. What operators
+ask for once has its own (operations.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from placet.drivers import Driver
 from placet.errors import PlacetError, Unreachable, WatchLost
 from placet.heartbeat import Heartbeat
 from placet.log import log, warn
+from placet.operations import Operations
+from placet.published import PublishedWatch
 from placet.store import Store
 from placet.watching import Watcher
 from placet.worker import Worker
@@ -38,7 +41,9 @@ class Agent:
         heartbeat: Heartbeat,
         watcher: Watcher,
         auditor: Auditor,
+        operations: Operations,
         ensure_metadata: Callable[[], object],
+        published: PublishedWatch,
         queue: WorkQueue,
         workers: int,
         random: Random,
@@ -51,7 +56,9 @@ class Agent:
         self._heartbeat = heartbeat
         self._watcher = watcher
         self._auditor = auditor
+        self._operations = operations
         self._ensure_metadata = ensure_metadata
+        self._published = published
         self._workers = workers
         self._random = random
         self._monotonic = monotonic
@@ -67,14 +74,17 @@ class Agent:
         workers = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(self._workers)]
         watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         auditor = threading.Thread(target=self._auditor.run, args=(stop,), name="auditor", daemon=True)
+        published = threading.Thread(target=self._published.run, args=(stop,), name="published", daemon=True)
         self._serve_metadata()
         if self._heartbeat.beat(self._watcher.used):
             log("ready", node=self._node)
-        for thread in [*workers, watcher, auditor]:
+        for thread in [*workers, watcher, auditor, published]:
             thread.start()
+        self._operations.start()
         self._beat_until_stopped()
         self._heartbeat.stop()
         self._queue.close()
+        self._operations.close()
         self._auditor.hurry()
         deadline = self._monotonic() + FINISH_S
         for thread in [*workers, auditor]:

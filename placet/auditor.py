@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from random import Random
 
 from placet import keys
-from placet.errors import LeaseGone, PlacetError
+from placet.errands import Errands
+from placet.errors import PlacetError
 from placet.log import warn
-from placet.model import AuditReport, BadRecord, Errand, decode, encode
-from placet.store import Present, Put, Store
+from placet.model import BadRecord, Errand, decode
+from placet.store import Store
 from placet.sweep import Sweep
 
 AUDIT = "audit"
@@ -24,8 +24,8 @@ class Auditor:
     """One node's. `ask` and `hurry` come from any thread, `run` has a thread of its own."""
 
     def __init__(self, node: str, store: Store, sweep: Sweep, monotonic: Callable[[], float], random: Random) -> None:
-        self._node = node
         self._store = store
+        self._errands = Errands(node, store)
         self._sweep = sweep
         self._monotonic = monotonic
         self._random = random
@@ -34,7 +34,7 @@ class Auditor:
         self._due = monotonic()
 
     def ask(self, operation: str) -> None:
-        """Somebody wrote an operation for this node."""
+        """Somebody wrote an errand of kind `audit` for this node."""
         with self._wake:
             if operation not in self._asked:
                 self._asked.append(operation)
@@ -77,20 +77,13 @@ class Auditor:
             return self._asked.pop(0) if self._asked else None
 
     def _answer(self, operation: str) -> None:
-        """The result goes under the operation's own lease, and with it."""
-        key = keys.operation(self._node, operation)
-        entry = self._store.get(key)
-        if entry is None or self._store.get(keys.result(self._node, operation)) is not None:
+        question = self._errands.read(operation)
+        if question is None:
             return
         try:
-            errand = decode(Errand, entry.value, key)
+            errand = decode(Errand, question.value, question.key)
         except BadRecord as bad:
             warn("bad-operation", reason=bad)
             return
-        if errand.kind != AUDIT:
-            warn("unknown-operation", operation=operation, kind=errand.kind)
-            return
-        report: AuditReport = self._sweep.run(repair=errand.repair, accept=errand.repair)
-        result = Put(keys.result(self._node, operation), encode(report), entry.lease)
-        with contextlib.suppress(LeaseGone):  # whoever asked has stopped waiting
-            self._store.transact([Present(key)], [result])
+        if errand.kind == AUDIT:
+            self._errands.answer(question, self._sweep.run(repair=errand.repair, accept=errand.repair))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from placet.model import is_uuid
 
 C = TypeVar("C")
 DEFAULT_STATE_DIR = "/var/lib/placet"
+HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]+")
+BRIDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BESIDE_SCRIPT = Path(__file__).resolve().parent.parent
 
 
@@ -37,12 +40,15 @@ class PlacementConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The NAT network. `range` is the cloud's; each node owns one /24 of it. `name` and `bridge` are the node's."""
+    """The NAT network. `range` and `range6` are the cloud's; each node owns one /24 and one /64 of them. `name` and
+    `bridge` are the node's; `filter` says whether its guests are kept from sending what is not theirs."""
 
     range: str = "198.19.0.0/16"
+    range6: str = "auto"
     name: str = "placet"
     bridge: str = "placet0"
     lease_minutes: int = 10
+    filter: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,10 @@ class ComputeConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     inventory: dict[str, InventoryConfig] = field(default_factory=dict)
     image_dirs: tuple[str, ...] = ()
+    image_hosts: tuple[str, ...] = ()
     max_image_gb: int = 20
+    max_virtual_gb: int = 1024
+    image_cache_gb: int = 50
     image_timeout_s: float = 1800.0
     workers: int = 4
     lease_ttl_s: int = 15
@@ -204,12 +213,6 @@ def _check_placement(placement: PlacementConfig) -> str | None:
 
 
 def _check_compute(config: ComputeConfig) -> str | None:
-    try:
-        network = ipaddress.ip_network(config.network.range)
-    except ValueError as problem:
-        return f"network.range: {problem}"
-    if network.version != 4 or network.prefixlen > 24:
-        return f"network.range: {network} is no IPv4 network of /24 or wider"
     if config.uuid is not None and not is_uuid(config.uuid.lower()):
         return f"uuid: {config.uuid!r} is not a UUID; leave it out to have one made"
     if config.driver not in ("libvirt", "fake"):
@@ -220,7 +223,49 @@ def _check_compute(config: ComputeConfig) -> str | None:
         return "workers must be at least 1 and lease_ttl_s at least 3"
     if config.log_level not in ("debug", "info", "warning", "error"):
         return f"log_level: {config.log_level!r} is not debug, info, warning or error"
-    return _check_etcd(config.etcd) or _check_placement(config.placement) or _check_inventory(config.inventory)
+    checks = (
+        _check_network(config.network),
+        _check_etcd(config.etcd),
+        _check_placement(config.placement),
+        _check_images(config),
+    )
+    return next(filter(None, checks), None) or _check_inventory(config.inventory)
+
+
+def _check_images(config: ComputeConfig) -> str | None:
+    for key in ("max_image_gb", "max_virtual_gb", "image_cache_gb", "image_timeout_s"):
+        if not 0 < getattr(config, key) < float("inf"):
+            return f"{key}: {getattr(config, key)} is not above 0"
+    for host in config.image_hosts:
+        if not HOST.fullmatch(host):
+            return f"image_hosts: {host!r} is no name, address or .suffix in lower case, without scheme and port"
+    return None
+
+
+def _check_network(network: NetworkConfig) -> str | None:
+    found, wrong = _network_at("range", network.range)
+    if wrong:
+        return wrong
+    if found is None or found.version != 4 or found.prefixlen > 24:
+        return f"network.range: {found} is no IPv4 network of /24 or wider"
+    if network.range6 != "none" and found.prefixlen < 8:
+        return f"network.range: {found} has more /24s than a /48 has /64s; narrow it to a /8, or set range6: none"
+    if not BRIDGE_NAME.fullmatch(network.bridge):
+        return f"network.bridge: {network.bridge!r} is no name of a bridge: letters, digits, '.', '_' and '-'"
+    if network.range6 in ("auto", "none"):
+        return None
+    found, wrong = _network_at("range6", network.range6)
+    if found is not None and (found.version != 6 or found.prefixlen != 48):
+        return f"network.range6: {found} is no IPv6 network of /48; 'auto' makes one, 'none' does without"
+    return wrong
+
+
+def _network_at(key: str, text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network | None, str | None]:
+    """The network that `network.<key>` holds, or what is wrong with it."""
+    try:
+        return ipaddress.ip_network(text), None
+    except ValueError as problem:
+        return None, f"network.{key}: {problem}"
 
 
 def _check_inventory(inventory: Mapping[str, InventoryConfig]) -> str | None:

@@ -11,24 +11,27 @@ time on the files, so two builds from one spec differ in those bytes alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from placet import metadata
-from placet.model import Spec
+from placet.model import Nic, Spec
 
 OPENSTACK = "openstack"
 NOCLOUD = "nocloud"
-_LABELS = {OPENSTACK: "config-2", NOCLOUD: "cidata"}
+NONE = "none"
 
 
-def build(spec: Spec, layout: str = OPENSTACK) -> bytes:
-    """The ISO image of `spec`'s drive (Rock Ridge and Joliet); `layout` is `openstack` or `nocloud`."""
-    record = metadata.guest_record(spec)
-    if layout == NOCLOUD:
-        return _iso(_LABELS[layout], metadata.nocloud_documents(record))
-    documents = metadata.openstack_documents(record)
-    return _iso(_LABELS[layout], {f"openstack/latest/{name}": body for name, body in documents.items()})
+def build(spec: Spec, *, ipv6: bool = False, nics: Sequence[Nic] = ()) -> bytes:
+    """The ISO image (Rock Ridge and Joliet) of the drive that `spec.config_drive` names: `openstack` or `nocloud`.
+
+    `ipv6`: the default network offers an IPv6 address by DHCP. `nics`: the domain's, where it has more than the
+    spec's. Raises ValueError for user-data or a file whose base64 is none.
+    """
+    record = metadata.guest_record(spec, ipv6=ipv6, nics=nics)
+    if spec.config_drive == NOCLOUD:
+        return _iso("cidata", metadata.nocloud_documents(record))
+    return _iso("config-2", metadata.openstack_drive(record))
 
 
 def _iso(label: str, files: Mapping[str, bytes]) -> bytes:

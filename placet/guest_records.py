@@ -1,72 +1,90 @@
-"""The directory through which the agent tells the metadata service of its guests: one file an instance.
+"""What agent and metadata service tell each other of the node's guests, through two directories of files.
 
-Written by the node's worker, read by md_server. The files hold user-data and keys: the directory is 0700, they are
-0600. Each is replaced by a rename, so that a reader sees the old or the new and the directory's mtime changes.
+The agent's worker writes the guests' records, md_server reads them; md_server writes what guests publish of themselves
+(placet/published.py), the agent reads that. Either works on while the other is away.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 from placet import model
-from placet.metadata import GuestRecord
+from placet.log import warn
+from placet.metadata import DEFAULT_NETWORK, GuestRecord
+from placet.model import Published
+from placet.networks import link_local_of
+from placet.record_files import Changes, RecordFiles
 
-SUFFIX = ".json"
+PUBLISHED = "published"
 
 
 class GuestRecords:
-    """The writer's side."""
+    """The agent's side. What guests publish lies in a directory beside the records'."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        self._files = RecordFiles(directory)
+        self.published = PublishedFiles(directory.with_name(PUBLISHED))
 
     def write(self, record: GuestRecord) -> None:
-        """Write the record; one that is there already and the same is left alone."""
-        path = self._path(record.instance)
+        """Write the record; one that is there already and the same is left alone. Raises OSError."""
         value = model.encode(record)
-        try:
-            if path.read_bytes() == value:
-                return
-        except FileNotFoundError:
-            pass
-        descriptor, part = tempfile.mkstemp(dir=self._directory)  # 0600, and without the suffix not a record yet
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(value)
-            Path(part).rename(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        if self._files.read(record.instance) != value:
+            self._files.write(record.instance, value)
 
     def remove(self, instance: str) -> None:
-        """Forget a guest; one that is not there is no error."""
-        self._path(instance).unlink(missing_ok=True)
+        """Forget a guest, and then what it published: nobody is known any more who could publish it again."""
+        self._files.remove(instance)
+        self.published.remove(instance)
 
     def instances(self) -> frozenset[str]:
         """The UUIDs of all guests that have a record."""
-        return frozenset(path.stem for path in self._directory.glob(f"*{SUFFIX}"))
+        return self._files.instances()
 
-    def _path(self, instance: str) -> Path:
-        return self._directory / f"{instance}{SUFFIX}"
+    def has(self, instance: str) -> bool:
+        """Whether there is a record of this guest."""
+        return self._files.path(instance).exists()
+
+
+class PublishedFiles:
+    """What guests have published, both sides of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files = RecordFiles(directory)
+        self.directory = directory
+
+    def read(self, instance: str) -> Published | None:
+        """What one guest has published; None for nothing, or for nothing that can be read. Raises OSError."""
+        value = self._files.read(instance)
+        if value is None:
+            return None
+        try:
+            return model.decode(Published, value, str(self._files.path(instance)))
+        except model.BadRecord as bad:
+            warn("bad-published-file", reason=bad)
+            return None
+
+    def write(self, published: Published) -> None:
+        """Put it in place of what the guest had published before. Raises OSError."""
+        self._files.write(published.instance, model.encode(published))
+
+    def remove(self, instance: str) -> None:
+        """Forget what a guest has published; nothing is no error."""
+        self._files.remove(instance)
+
+    def instances(self) -> frozenset[str]:
+        """The UUIDs of all that have published something."""
+        return self._files.instances()
 
 
 class GuestsByAddress:
-    """The reader's side: which guest has an IP, as the files say now.
-
-    The directory is read again when its mtime changed. Two changes within one tick of the file system's clock look
-    the same, so a reading counts only once the mtime lies `SETTLED_NS` in its past.
-    """
-
-    SETTLED_NS = 50_000_000
+    """md_server's side: which guest has an IP, as the records say now."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._read_at_mtime = -1
-        self._files: dict[str, tuple[tuple[int, int], GuestRecord | None]] = {}
+        self._changes = Changes(directory)
+        self._records: dict[Path, tuple[GuestRecord, tuple[str, ...]]] = {}
         self._by_ip: dict[str, GuestRecord | None] = {}
         self.problems: list[str] = []
 
@@ -76,41 +94,38 @@ class GuestsByAddress:
         `now_ns` is the wall clock. What could not be read is added to `problems`, which the caller empties.
         """
         try:
-            mtime = self._directory.stat().st_mtime_ns
-            if mtime != self._read_at_mtime:
-                self._read()
-                self._read_at_mtime = mtime if now_ns - mtime > self.SETTLED_NS else -1
+            changed = self._changes.look(now_ns)
         except OSError as problem:
             self.problems.append(f"{self._directory}: {problem.strerror}")
             return None
+        for path, is_there in changed.items():
+            self._take(path, is_there)
+        if changed:
+            self._sort()
         return self._by_ip.get(ip)
 
-    def _read(self) -> None:
-        files = {}
-        with os.scandir(self._directory) as entries:
-            for entry in entries:
-                if not entry.name.endswith(SUFFIX):
-                    continue
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                    stamp = (found.st_mtime_ns, found.st_ino)
-                    known = self._files.get(entry.name)
-                    files[entry.name] = (
-                        known if known and known[0] == stamp else (stamp, self._record(Path(entry.path)))
-                    )
-                except FileNotFoundError:
-                    continue  # removed since it was listed
-        self._files = files
+    def _take(self, path: Path, is_there: bool) -> None:
+        self._records.pop(path, None)
+        try:
+            if is_there:
+                record = model.decode(GuestRecord, path.read_bytes(), str(path))
+                self._records[path] = (record, tuple(dict.fromkeys(addresses_of(record))))
+        except FileNotFoundError:
+            return  # removed since it was listed
+        except (model.BadRecord, ValueError) as problem:
+            self.problems.append(f"{path}: {problem}")
+
+    def _sort(self) -> None:
         self._by_ip = {}
-        for _, record in files.values():
-            for ip in record.ips if record else ():
+        for record, ips in self._records.values():
+            for ip in ips:
                 if ip in self._by_ip:
                     self.problems.append(f"{ip} is in two guests' records: it is answered as nobody's")
                 self._by_ip[ip] = None if ip in self._by_ip else record
 
-    def _record(self, path: Path) -> GuestRecord | None:
-        try:
-            return model.decode(GuestRecord, path.read_bytes(), str(path))
-        except model.BadRecord as problem:
-            self.problems.append(str(problem))
-            return None
+
+def addresses_of(record: GuestRecord) -> Iterable[str]:
+    """The addresses a guest is known by: those of its record, and what its cards on the node's own network make of
+    their MACs (link-local IPv6). Raises ValueError for what is none."""
+    yield from (str(ip_address(ip)) for ip in record.ips)
+    yield from (str(link_local_of(nic.mac)) for nic in record.nics if nic.network == DEFAULT_NETWORK)

@@ -15,7 +15,7 @@ from placet.errors import Conflict, NotFound, NotYet, PlacetError
 from placet.following import follow
 from placet.lifecycle import Stage, State
 from placet.log import warn
-from placet.model import Address, Alive, BadRecord, Identity, Index, Mark, Seen, Spec, Status, decode
+from placet.model import Address, Alive, BadRecord, Identity, Index, Mark, Published, Seen, Spec, Status, decode
 from placet.store import Entry, Store
 
 R = TypeVar("R")
@@ -25,7 +25,7 @@ HEX = frozenset("0123456789abcdef-")
 @dataclass(frozen=True)
 class Instance:
     """Everything etcd says of one instance. `alive` tells whether its node is, `seen` and `identity` when it last was
-    and which; `spec` is None once it is gone."""
+    and which; `spec` is None once it is gone. `published` is what its guest says of itself (`all` leaves it out)."""
 
     index: Index
     spec: Spec | None
@@ -34,6 +34,7 @@ class Instance:
     destroying: bool = False
     seen: Seen | None = None
     identity: Identity | None = None
+    published: Published | None = None
 
     @property
     def state(self) -> State:
@@ -120,6 +121,7 @@ class Instances:
             self._store.get(keys.destroy(node, instance)) is not None,
             _record(Seen, self._store.get(keys.seen(node))),
             _record(Identity, self._store.get(keys.identity(node))),
+            _record(Published, self._store.get(keys.published(node, instance))),
         )
 
     def all(self) -> list[Instance]:
@@ -156,7 +158,7 @@ class Instances:
                 return status
             if status is None and self._store.get(keys.spec(node, instance)) is None:
                 raise NotFound(f"{instance} was destroyed while it was waited for")
-        raise NotYet(not_yet(instance, status, self._clock()))
+        raise NotYet(not_yet(instance, status, self._clock(), wanted=stage))
 
     def ip(self, instance: str) -> str:
         """The confirmed IP. Raises NotYet with the stage, PlacetError when it failed, NotFound."""
@@ -186,14 +188,20 @@ def failed(instance: str, status: Status) -> str:
     return f"{instance} failed at stage {fault.stage} ({fault.code}): {fault.message}; destroy it and ask again"
 
 
-def not_yet(instance: str, status: Status | None, now: float, created_at: float | None = None) -> str:
-    """At which stage an instance is, and for how long, in one line."""
+def not_yet(
+    instance: str, status: Status | None, now: float, created_at: float | None = None, wanted: Stage = Stage.IP
+) -> str:
+    """What an instance lacks, at which stage it is instead, and for how long, in one line."""
     stage = status.stage if status else Stage.CLAIMED
     since = status.stages.get(stage.value) if status else created_at
     lasting = "" if since is None else f" for {max(0.0, now - since):.0f} s"
     state = f" ({status.state.value})" if status else ""
     task = f": {status.task}" if status and status.task else ""
-    return f"{instance} has no IP yet: at stage {stage.value}{lasting}{state}{task}"
+    lacks = _LACKS.get(wanted, f"is not {wanted.value} yet")
+    return f"{instance} {lacks}: at stage {stage.value}{lasting}{state}{task}"
+
+
+_LACKS = {Stage.IP: "has no IP yet", Stage.AGENT: "has no guest agent yet"}
 
 
 def _record(cls: type[R], entry: Entry | None) -> R | None:

@@ -8,9 +8,11 @@ NODES = "nodes/"
 INSTANCES = "instances/"
 INTENTS = "intents/"
 IMAGES = "images/"
+SSH_KEYS = "keys/"
 SUBNETS = "subnets/"
 EVENTS = "events/"
 NAMES = "names/"
+PUBLISHED = "published/"
 CLOUD = "cloud"
 
 
@@ -54,6 +56,10 @@ def status(node: str, instance: str) -> str:
     return f"nodes/{node}/status/{instance}"
 
 
+def published(node: str, instance: str) -> str:
+    return f"published/{node}/{instance}"
+
+
 def operations(node: str) -> str:
     return f"nodes/{node}/operations/"
 
@@ -92,6 +98,10 @@ def name(project: str, word: str) -> str:
 
 def image(word: str) -> str:
     return f"images/{word}"
+
+
+def ssh_key(project: str, word: str) -> str:
+    return f"keys/{project}/{word}"
 
 
 def subnet(number: int) -> str:

@@ -19,12 +19,13 @@ class MetadataProcess:
     """
 
     def __init__(
-        self, records: Path, device: str, address: str = "169.254.169.254", port: int = 80, log_file: Path | None = None
+        self, records: Path, published: Path, device: str, *options: str, log_file: Path | None = None
     ) -> None:
-        """`records` is guest_records' directory; without `log_file` the child's lines go where ours do."""
+        """`records` and `published` are guest_records' directories, `options` others of md_server's; without `log_file`
+        the child's lines go where ours do."""
         self._command = [
             *(sys.executable, "-m", "md_server", "--until-eof", "--records", str(records.absolute())),
-            *("--device", device, "--address", address, "--port", str(port)),
+            *("--published", str(published.absolute()), "--device", device, *options),
         ]
         self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None

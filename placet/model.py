@@ -7,6 +7,7 @@ count, MEMORY_MB mebibytes, DISK_GB gibibytes.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -49,9 +50,22 @@ class ImageRef:
 
 
 @dataclass(frozen=True)
+class GuestFile:
+    """A small file that is put into the guest at its first boot; `content` is base64, `mode` octal."""
+
+    path: str
+    content: str
+    mode: str = "0644"
+
+
+@dataclass(frozen=True)
 class Spec:
-    """What an instance should be: `nodes/<node>/specs/<instance>`. `restart` is `never`, `on-failure` (when it crashed)
-    or `always` (also when it powered itself off)."""
+    """What an instance should be: `nodes/<node>/specs/<instance>`.
+
+    `restart` is `never`, `on-failure` (when it crashed) or `always` (also when it powered itself off).
+    `user_data_encoding` is `utf-8` or `base64`. `config_drive` is `openstack`, `nocloud` or `none`; `metadata_tokens`
+    is `optional` or `required`. `deadlines` says after how many seconds of running a stage is overdue.
+    """
 
     instance: str
     node: str
@@ -65,6 +79,12 @@ class Spec:
     hostname: str = ""
     keys: tuple[str, ...] = ()
     user_data: str = ""
+    user_data_encoding: str = "utf-8"
+    files: tuple[GuestFile, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+    config_drive: str = "openstack"
+    metadata_tokens: str = "optional"
+    deadlines: dict[str, float] = field(default_factory=dict)
     power: str = "running"
     restart: str = "never"
     extra: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +116,7 @@ class FaultRecord:
 @dataclass(frozen=True)
 class Status:
     """What an instance is, as its node reports it: `nodes/<node>/status/<instance>`. `restarts` are the times of late
-    at which its policy started it again."""
+    at which its policy started it again; `warning` is what an instance that runs lacks by now."""
 
     instance: str
     node: str
@@ -108,7 +128,19 @@ class Status:
     task: str | None = None
     addresses: tuple[Address, ...] = ()
     fault: FaultRecord | None = None
+    warning: str | None = None
     restarts: tuple[float, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a guest has told of itself by its metadata service: `published/<node>/<instance>`. Not trusted."""
+
+    instance: str
+    updated_at: float
+    ready_at: float | None = None
+    data: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -191,13 +223,19 @@ class Happening:
 class Errand:
     """Something that a node is asked to do once: `nodes/<node>/operations/<id>`, leased to its deadline.
 
-    The one kind so far is `audit`: compare and answer with an AuditReport, mending what is safe to if `repair`.
+    Of kind `audit` it asks to compare and answer with an AuditReport, mending what is safe to if `repair`; of kind
+    `image` to bring `image` to the node and answer with ImageReports; of kind `console` to answer with a ConsoleText
+    of `instance`: the last `lines` when `offset` is None, else what came after it.
     """
 
     id: str
     kind: str
     by: str
     repair: bool = False
+    image: ImageRef | None = None
+    instance: str | None = None
+    lines: int = 0
+    offset: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -228,6 +266,51 @@ class AuditReport:
 
 
 @dataclass(frozen=True)
+class ImageReport:
+    """How far a node has come with an image: `nodes/<node>/results/<id>`, written again as it goes on.
+
+    `task` says what it is at; once `done`, `fault` or all of the rest is there. Sizes are bytes, `digest` is
+    `sha256:` and 64 hex digits; both, and `format`, are of what the source gave, `virtual_size` is the disk's.
+    """
+
+    node: str
+    at: float
+    done: bool = False
+    task: str | None = None
+    fault: FaultRecord | None = None
+    digest: str | None = None
+    format: str | None = None
+    virtual_size: int = 0
+    size: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConsoleText:
+    """A piece of a guest's console log: `nodes/<node>/results/<id>`. `text` is what the guest wrote, undecodable bytes
+    replaced; `offset` names where the next piece begins, in a way that is the driver's own; `fault` says why there is
+    none."""
+
+    node: str
+    instance: str
+    at: float
+    text: str = ""
+    offset: int = 0
+    fault: FaultRecord | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """An ssh public key by name: `keys/<project>/<name>`. `key` is one line of OpenSSH's format."""
+
+    name: str
+    key: str
+    created_at: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Subnet:
     """Which node owns a /24 of the cloud's range: `subnets/<number>`, claimed once by compare-and-swap."""
 
@@ -247,14 +330,18 @@ class Mark:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """A name for an image: `images/<name>`. Sizes are bytes; 0 means unknown."""
+    """A name for an image: `images/<name>`. Sizes are bytes; 0 means unknown. `checksum` is that of the file as it is
+    fetched (`sha256:` and 64 hex digits). `properties` are words of the operator's; docs/images.md lists those that
+    mean something."""
 
     name: str
     source: str
     format: str | None = None
     checksum: str | None = None
     virtual_size: int = 0
+    size: int = 0
     min_memory_mb: int = 0
+    properties: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -262,6 +349,13 @@ class ImageRecord:
     def min_disk_gb(self) -> int:
         """The smallest DISK_GB that holds it."""
         return -(-self.virtual_size // 2**30)
+
+
+def raw_user_data(record: Any) -> bytes:
+    """The user-data of a spec, request or guest record, byte for byte. Raises ValueError."""
+    if record.user_data_encoding == "base64":
+        return base64.b64decode(record.user_data, validate=True)
+    return str(record.user_data).encode()
 
 
 def is_uuid(text: str) -> bool:

@@ -1,15 +1,20 @@
-"""Which MAC an instance gets and which of a subnet's addresses. Pure: drivers reserve what is chosen here."""
+"""Which MAC an instance gets and which of a subnet's addresses. Pure: drivers reserve what is chosen here.
+
+IPv6 follows from IPv4 throughout, so that it needs no records of its own: the cloud's /48 from the cloud's UUID, a
+node's /64 from the number of its /24, an instance's address from the last octet of its IPv4 address.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from placet.errors import Fault
 
 MAC_PREFIX = "52:54:00"  # QEMU's and libvirt's own, locally administered
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
+METADATA_ADDRESS6 = IPv6Address("fe80::a9fe:a9fe")  # link-local: it needs the network card's name beside it
 
 
 def mac_of(instance: str, nic: int = 0) -> str:
@@ -17,6 +22,15 @@ def mac_of(instance: str, nic: int = 0) -> str:
     seed = instance if nic == 0 else f"{instance}/{nic}"
     digest = hashlib.sha256(seed.encode()).digest()
     return f"{MAC_PREFIX}:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}"
+
+
+def link_local_of(mac: str) -> IPv6Address:
+    """The link-local address that a network card makes of its MAC: modified EUI-64, RFC 4291 appendix A. Raises
+    ValueError for what is no MAC."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    if len(octets) != 6:
+        raise ValueError(f"{mac!r} is no MAC")
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:])
 
 
 def gateway_of(subnet: IPv4Network) -> IPv4Address:
@@ -27,6 +41,28 @@ def gateway_of(subnet: IPv4Network) -> IPv4Address:
 def placeholder_of(subnet: IPv4Network) -> IPv4Address:
     """The subnet's last address, which no guest gets: reserved for nobody, it keeps DHCP on without guests."""
     return subnet.broadcast_address - 1
+
+
+def range6_of(configured: str, cloud: str) -> IPv6Network | None:
+    """The cloud's IPv6 addresses, by `network.range6`: a /48, `none`, or `auto`: the unique local one (RFC 4193) whose
+    global id is made of the cloud's UUID, so that all nodes have the same and two clouds hardly ever do."""
+    if configured == "none":
+        return None
+    if configured != "auto":
+        return IPv6Network(configured)
+    global_id = hashlib.sha256(cloud.encode()).digest()[:5]
+    return IPv6Network((b"\xfd" + global_id + bytes(10), 48))
+
+
+def subnet6_of(range6: IPv6Network, cloud_range: IPv4Network, subnet: IPv4Network) -> IPv6Network:
+    """The /64 that goes with a node's /24: it has the same number in the cloud's /48 as that has in `cloud_range`."""
+    number = (int(subnet.network_address) - int(cloud_range.network_address)) >> 8
+    return IPv6Network((int(range6.network_address) | number << 64, 64))
+
+
+def address6_of(subnet6: IPv6Network, ip: IPv4Address) -> IPv6Address:
+    """The IPv6 address that goes with an IPv4 one: its last octet is the host's part, 198.19.7.5 to …::5."""
+    return subnet6.network_address + ip.packed[-1]
 
 
 def pick_address(

@@ -15,18 +15,23 @@ from placet.agent import Agent
 from placet.auditor import Auditor
 from placet.claims import Claims
 from placet.cloud import join_cloud
-from placet.config import ComputeConfig
+from placet.config import ComputeConfig, NetworkConfig
 from placet.drivers import Driver
+from placet.errand_handlers import BringImage, ReadConsole
+from placet.errands import Errands
 from placet.errors import PlacetError
-from placet.guest_records import GuestRecords
+from placet.guest_records import PUBLISHED, GuestRecords
 from placet.heartbeat import Heartbeat
 from placet.hypervisor import Hypervisor, Network, Owner
-from placet.images import ImageCache
+from placet.images import ImageCache, Limits
 from placet.inventory import measure, offer
 from placet.known_etcd import KnownEtcd
 from placet.metadata_process import MetadataProcess
 from placet.model import Alive, Identity
+from placet.networks import range6_of, subnet6_of
+from placet.operations import Desk, Operations
 from placet.placement import Placement
+from placet.published import PublishedWatch
 from placet.registration import (
     bind_identity,
     claim_subnet,
@@ -45,6 +50,7 @@ from placet.watching import Watcher
 from placet.worker import Worker
 from placet.workqueue import WorkQueue
 
+IMAGES_AT_ONCE, CONSOLES_AT_ONCE = 8, 2  # of those that operators ask for; builds have threads of their own
 MakeDriver = Callable[[Owner, IPv4Network], Driver]
 ChooseHypervisor = Callable[[ComputeConfig, str], tuple[Hypervisor, MakeDriver]]
 
@@ -102,7 +108,9 @@ def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None
     publish_traits(placement, node, hypervisor.traits, enabled=True)
     queue = WorkQueue()
     parts = _Parts(Owner(cloud, node), store, placement, driver, SpecFiles(state_dir / "specs"), known)
-    worker = _worker(config, state_dir, name, parts, queue)
+    images = _images(config, state_dir, driver)
+    records = GuestRecords(state_dir / "metadata")
+    worker = _worker(name, parts, images, records, queue)
     heartbeat = Heartbeat(
         store, _alive(config, node, name, hypervisor, offered), config.lease_ttl_s, time.time, time.monotonic
     )
@@ -112,7 +120,8 @@ def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None
         heartbeat.restore()
 
     auditor = _auditor(parts, name, restore)
-    watcher = Watcher(node, store, queue.add, auditor.ask, time.monotonic)
+    operations = _operations(parts, images, auditor)
+    watcher = Watcher(node, store, queue.add, operations.ask, time.monotonic)
     metadata = _metadata(config, state_dir)
     ensure = metadata.ensure if metadata else lambda: None
     agent = Agent(
@@ -123,7 +132,9 @@ def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None
         heartbeat,
         watcher,
         auditor,
+        operations,
         ensure,
+        PublishedWatch(records, queue.add, time.time, time.monotonic),
         queue,
         config.workers,
         wiring.new_random(),
@@ -145,8 +156,8 @@ def _make_directories(state_dir: Path) -> Path:
 def _configured(config: ComputeConfig, node: str) -> tuple[Hypervisor, MakeDriver]:
     """The hypervisor that compute.yaml names, and what makes its driver once owner and subnet are known."""
 
-    def network(subnet: IPv4Network) -> Network:
-        return Network(config.network.name, config.network.bridge, subnet, config.network.lease_minutes)
+    def network(owner: Owner, subnet: IPv4Network) -> Network:
+        return node_network(config.network, owner.cloud, subnet)
 
     if config.driver == "fake":
         from placet.drivers.fake import FakeDriver, FakeHypervisor
@@ -154,7 +165,7 @@ def _configured(config: ComputeConfig, node: str) -> tuple[Hypervisor, MakeDrive
         fake = FakeHypervisor(str(uuid5(UUID(node), "fake")))  # the same at each start, as a real one's
 
         def make_fake(owner: Owner, subnet: IPv4Network) -> Driver:
-            return FakeDriver(fake, owner, network(subnet), config.fake, wiring.new_random())
+            return FakeDriver(fake, owner, network(owner, subnet), config.fake, wiring.new_random())
 
         return fake.describe(), make_fake
     from placet.drivers.libvirt import LibvirtConnection, LibvirtDriver
@@ -163,9 +174,16 @@ def _configured(config: ComputeConfig, node: str) -> tuple[Hypervisor, MakeDrive
     instances_dir = Path(config.state_dir) / "instances"
 
     def make_libvirt(owner: Owner, subnet: IPv4Network) -> Driver:
-        return LibvirtDriver(connection, instances_dir, owner, network(subnet), config.resize, config.bridge)
+        return LibvirtDriver(connection, instances_dir, owner, network(owner, subnet), config.resize, config.bridge)
 
     return connection.describe(), make_libvirt
+
+
+def node_network(config: NetworkConfig, cloud: str, subnet: IPv4Network) -> Network:
+    """The NAT network of the node that owns `subnet`."""
+    range6 = range6_of(config.range6, cloud)
+    subnet6 = subnet6_of(range6, IPv4Network(config.range), subnet) if range6 else None
+    return Network(config.name, config.bridge, subnet, config.lease_minutes, subnet6, config.filter)
 
 
 @dataclass(frozen=True)
@@ -187,20 +205,30 @@ class _Parts:
         return Story(self.store, f"node {name}", self.owner.node, time.time)
 
 
-def _worker(config: ComputeConfig, state_dir: Path, name: str, parts: _Parts, queue: WorkQueue) -> Worker:
+def _images(config: ComputeConfig, state_dir: Path, driver: Driver) -> ImageCache:
     image_dirs = [Path(directory) for directory in config.image_dirs]
-    max_bytes = config.max_image_gb * 2**30
+    limits = Limits(
+        max_bytes=config.max_image_gb * 2**30,
+        timeout_s=config.image_timeout_s,
+        max_virtual_bytes=config.max_virtual_gb * 2**30,
+        cache_bytes=config.image_cache_gb * 2**30,
+    )
+    return ImageCache(state_dir / "images" / "cache", image_dirs, limits, config.image_hosts, driver.images_in_use)
+
+
+def _worker(name: str, parts: _Parts, images: ImageCache, records: GuestRecords, queue: WorkQueue) -> Worker:
     return Worker(
         parts.owner.node,
         parts.owner.cloud,
         parts.store,
         parts.claims,
         parts.driver,
-        ImageCache(state_dir / "images" / "cache", image_dirs, max_bytes, config.image_timeout_s),
-        GuestRecords(state_dir / "metadata"),
+        images,
+        records,
         parts.specs,
         parts.story(name),
         queue.add,
+        queue.add_later,
         time.time,
     )
 
@@ -224,6 +252,16 @@ def _auditor(parts: _Parts, name: str, restore: Callable[[], None]) -> Auditor:
     return Auditor(node, parts.store, sweep, time.monotonic, wiring.new_random())
 
 
+def _operations(parts: _Parts, images: ImageCache, auditor: Auditor) -> Operations:
+    node, errands = parts.owner.node, Errands(parts.owner.node, parts.store)
+    bring, read = BringImage(node, images, time.time), ReadConsole(node, parts.driver, time.time)
+    desks = {
+        "image": Desk("image", node, errands, bring, time.time, IMAGES_AT_ONCE),
+        "console": Desk("console", node, errands, read, time.time, CONSOLES_AT_ONCE),
+    }
+    return Operations(node, errands, auditor.ask, desks, time.time)
+
+
 def _alive(config: ComputeConfig, node: str, name: str, hypervisor: Hypervisor, offered: dict[str, Inventory]) -> Alive:
     return Alive(
         node=node,
@@ -241,4 +279,4 @@ def _alive(config: ComputeConfig, node: str, name: str, hypervisor: Hypervisor, 
 def _metadata(config: ComputeConfig, state_dir: Path) -> MetadataProcess | None:
     if not config.metadata_service or config.driver == "fake":
         return None
-    return MetadataProcess(state_dir / "metadata", config.network.bridge)
+    return MetadataProcess(state_dir / "metadata", state_dir / PUBLISHED, config.network.bridge)

@@ -87,7 +87,8 @@ class Nodes:
         keep = (keys.destroys(node), identity)
         below = [e.key for e in self._store.scan(f"{keys.NODES}{node}/").entries if not e.key.startswith(keep)]
         subnets = [entry.key for entry in self._store.scan(keys.SUBNETS).entries if _owner(entry) == node]
-        gone = [*below, *subnets, keys.closed(node)]
+        published = [entry.key for entry in self._store.scan(f"{keys.PUBLISHED}{node}/").entries]
+        gone = [*below, *published, *subnets, keys.closed(node)]
         for start in range(0, len(gone), PER_TRANSACTION):
             self._take(node, gone[start : start + PER_TRANSACTION])
         self._take(node, [identity], Note(node, "forgotten"))

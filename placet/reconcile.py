@@ -99,26 +99,47 @@ def with_restart(status: Status, now: float) -> Status | None:
     recent = tuple(at for at in status.restarts if now - RESTARTS_WITHIN_S < at <= now)
     if len(recent) >= MAX_RESTARTS:
         return None
-    return changed(status, restarts=(*recent, now), updated_at=now)
+    stages = _begun_anew(status.stages, now)
+    return changed(status, restarts=(*recent, now), stages=stages, stage=_furthest(stages), updated_at=now)
 
 
 def report(spec: Spec, status: Status | None, observed: Observed, now: float) -> Status:
-    """The status that tells what is observed, with the time of each stage that is newly reached."""
+    """The status that tells what is observed, with the time of each stage that is newly reached.
+
+    A domain that had stopped and runs again has its boot before it once more.
+    """
     before = status or new_status(spec.instance, spec.node, now)
     stages = dict(before.stages)
+    if _has_started_again(before, observed):
+        stages = _begun_anew(stages, now)
     for stage in _stages_seen(observed):
         stages.setdefault(stage.value, now)
-    reached = max((Stage(word) for word in stages), key=list(Stage).index)
     return changed(
         before,
         state=_STATES.get(observed.power, before.state),
-        stage=reached,
+        stage=_furthest(stages),
         stages=stages,
         power=observed.power,
         addresses=observed.addresses,
         task=None,
         updated_at=now,
     )
+
+
+def _has_started_again(before: Status, observed: Observed) -> bool:
+    stopped = before.power in (Power.SHUTOFF, Power.CRASHED) and Stage.STARTED.value in before.stages
+    return stopped and observed.power in (Power.RUNNING, Power.PAUSED)
+
+
+def _begun_anew(stages: Mapping[str, float], now: float) -> dict[str, float]:
+    """The stages of an instance whose domain is started now, not for the first time. `ready` is said once and for all,
+    by a guest that has no need to say it again."""
+    kept = {stage: at for stage, at in stages.items() if stage not in (Stage.IP.value, Stage.AGENT.value)}
+    return {**kept, Stage.STARTED.value: now}
+
+
+def _furthest(stages: Mapping[str, float]) -> Stage:
+    return max((Stage(word) for word in stages), key=list(Stage).index)
 
 
 def new_status(instance: str, node: str, now: float) -> Status:
@@ -136,7 +157,7 @@ def at_stage(status: Status, stage: Stage, now: float) -> Status:
 def with_fault(status: Status, code: str, message: str, now: float) -> Status:
     """The status of an instance that cannot go on."""
     fault = FaultRecord(code, status.stage.value, message)
-    return changed(status, state=State.ERROR, fault=fault, task=None, updated_at=now)
+    return changed(status, state=State.ERROR, fault=fault, task=None, warning=None, updated_at=now)
 
 
 def transition(before: Status | None, after: Status) -> tuple[str, str] | None:
@@ -148,6 +169,8 @@ def transition(before: Status | None, after: Status) -> tuple[str, str] | None:
         return "state", f"{was}{after.state.value}, at stage {after.stage.value}"
     if len(after.restarts) and after.restarts != before.restarts:
         return "restarted", f"by its policy, {len(after.restarts)} of at most {MAX_RESTARTS} times of late"
+    if after.warning and after.warning != before.warning:
+        return "warning", after.warning
     reached = [stage for stage in after.stages if stage not in before.stages]
     return ("stage", ", ".join(reached)) if reached else None
 

@@ -62,11 +62,12 @@ class Reports:
         self._put(report, status, [destroy], transition(report.status, status))
         log("status", instance=report.instance, state=status.state.value, stage=status.stage.value)
 
-    def say(self, report: Report, task: str) -> None:
-        """Tell what an instance waits for, even while it is to go. Raises Superseded."""
+    def say(self, report: Report, task: str, is_news: bool = True) -> None:
+        """Tell what an instance waits for, even while it is to go; with an event if `is_news`. Raises Superseded."""
         before = self.begun(report)
         if before.task != task and before.fault is None:
-            self._put(report, changed(before, task=task, updated_at=self._clock()), [], ("waiting", task))
+            news = ("waiting", task) if is_news else None
+            self._put(report, changed(before, task=task, updated_at=self._clock()), [], news)
 
     def _put(self, report: Report, status: Status, compares: list[Compare], news: tuple[str, str] | None) -> None:
         instance = report.instance

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from placet import schema
 from placet.candidates import Candidate
 from placet.errors import Usage
-from placet.model import MAX_RECORD_BYTES, ImageRecord, ImageRef, Index, Nic, Spec
+from placet.model import MAX_RECORD_BYTES, GuestFile, ImageRecord, ImageRef, Index, Nic, Spec
 from placet.networks import mac_of
 from placet.query import Query
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 HEX = re.compile(r"[0-9a-f-]{8,}")
-MAX_USER_DATA_BYTES = 64 * 1024
+CONFIG_DRIVES = ("openstack", "nocloud", "none")
+METADATA_TOKENS = ("optional", "required")
+AUTO = "auto"
 RECORD_REST_BYTES = 32 * 1024  # more than all else in a spec
 
 
@@ -32,6 +35,13 @@ class Request:
     project: str = "default"
     keys: tuple[str, ...] = ()
     user_data: str = ""
+    user_data_encoding: str = "utf-8"
+    hostname: str = ""
+    files: tuple[GuestFile, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+    config_drive: str = "openstack"
+    metadata_tokens: str = "optional"
+    deadlines: dict[str, float] = field(default_factory=dict)
     restart: str = "never"
 
     @property
@@ -44,6 +54,13 @@ class Request:
             self.project,
             self.keys,
             self.user_data,
+            self.user_data_encoding,
+            self.hostname,
+            [schema.plain(each) for each in self.files],
+            self.properties,
+            self.config_drive,
+            self.metadata_tokens,
+            self.deadlines,
             self.restart,
         ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -51,9 +68,10 @@ class Request:
 
 def check_size(request: Request) -> None:
     """Raises Usage when the spec would be a larger record than anybody reads."""
-    size = len(json.dumps([request.keys, request.user_data, request.query.text]))
+    files = [schema.plain(each) for each in request.files]
+    size = len(json.dumps([request.keys, request.user_data, request.query.text, files, request.properties]))
     if size > MAX_RECORD_BYTES - RECORD_REST_BYTES:
-        raise Usage(f"keys and user-data make {size} bytes of JSON; let the guest fetch the rest itself")
+        raise Usage(f"keys, user-data and files make {size} bytes of JSON; let the guest fetch the rest itself")
 
 
 def check_name(name: str) -> str:
@@ -79,6 +97,19 @@ def resolve_image(word: str, record: ImageRecord | None, query: Query) -> ImageR
     return ImageRef(record.source, record.format, record.checksum)
 
 
+def choose(word: str, words: Sequence[str], record: ImageRecord | None, name: str) -> str:
+    """What `auto` means: the image's property `name`, else the first of `words`. Other words mean themselves.
+
+    Raises Usage.
+    """
+    if word != AUTO:
+        return word
+    found = record.properties.get(name, words[0]) if record else words[0]
+    if record and found not in words:
+        raise Usage(f"image {record.name!r} has property {name}={found}: expected one of {', '.join(words)}")
+    return found
+
+
 def spec_of(request: Request, node: str, candidate: Candidate, now: float) -> Spec:
     """The spec that the chosen node gets: it carries the allocation as claimed."""
     return Spec(
@@ -91,9 +122,15 @@ def spec_of(request: Request, node: str, candidate: Candidate, now: float) -> Sp
         created_at=now,
         request_id=request.request_id,
         project=request.project,
-        hostname=request.name,
+        hostname=request.hostname or request.name,
         keys=request.keys,
         user_data=request.user_data,
+        user_data_encoding=request.user_data_encoding,
+        files=request.files,
+        properties=request.properties,
+        config_drive=request.config_drive,
+        metadata_tokens=request.metadata_tokens,
+        deadlines=request.deadlines,
         restart=request.restart,
     )
 

@@ -225,6 +225,7 @@ class Scheduler:
             Put(index_key, encode(index_of(request, node, why, now))),
             Put(name_key, encode(Mark(request.request_id, now, request.instance))),
             Delete(keys.status(node, request.instance)),  # of an earlier life whose spec somebody deleted by hand
+            Delete(keys.published(node, request.instance)),
             Delete(keys.intent(request.instance)),
         ]
         after = f", after {len(tried)} that others took" if tried else ""

@@ -75,8 +75,13 @@ def changed(record: T, **changes: Any) -> T:
 def nearest(key: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown key: the nearest known one, or all of them."""
     words = sorted(name for name in known if name != EXTRA)
-    close = difflib.get_close_matches(key, words, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f"; known: {', '.join(words)}"
+    return similar(key, words) or f"; known: {', '.join(words)}"
+
+
+def similar(key: str, known: Iterable[str]) -> str:
+    """The same for one of many: the nearest word, or nothing when none is near."""
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 @cache

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from placet import keys
+from placet.guest_inputs import flaw_of
 from placet.model import BadRecord, Index, Spec, decode
 from placet.store import Entry, Store
 
 
 def spec_at(entry: Entry) -> Spec:
-    """The spec that a key holds. Raises BadRecord, also when it speaks of another instance or node than its key."""
+    """The spec that a key holds. Raises BadRecord, also when it speaks of another instance or node than its key, or
+    holds what no guest could be given."""
     spec = decode(Spec, entry.value, entry.key)
     if (spec.instance, spec.node) != (keys.last(entry.key), keys.node_of(entry.key)):
         raise BadRecord(f"{entry.key}: it speaks of instance {spec.instance} on node {spec.node}")
+    flaw = flaw_of(spec)
+    if flaw is not None:
+        raise BadRecord(f"{entry.key}: {flaw}")
     return spec
 
 

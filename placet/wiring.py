@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 from placet.config import ComputeConfig, ScheduleConfig
 
 if TYPE_CHECKING:
+    from placet.asking import Asking
     from placet.claims import Claims
+    from placet.consoles import Console
     from placet.destroying import Destroyer
     from placet.doctor import Doctor
+    from placet.image_records import ImageRecords
     from placet.instances import Instances
+    from placet.key_records import KeyRecords
     from placet.nodes import Nodes
     from placet.placement import Placement
     from placet.scheduler import Scheduler
@@ -71,6 +75,34 @@ def nodes(opened: Store) -> Nodes:
     return Nodes(opened, story(opened), time.time)
 
 
+def asking(opened: Store) -> Asking:
+    """What asks nodes to do something once."""
+    from placet.asking import Asking
+
+    return Asking(opened, new_uuid, time.monotonic)
+
+
+def images(opened: Store) -> ImageRecords:
+    """What an operator does with images."""
+    from placet.image_records import ImageRecords
+
+    return ImageRecords(opened, asking(opened), time.time)
+
+
+def console(opened: Store, instance: str, lines: int) -> Console:
+    """What reads an instance's console, from its last `lines` on."""
+    from placet.consoles import Console
+
+    return Console(instances(opened), asking(opened), instance, lines, time.time)
+
+
+def ssh_keys(config: ScheduleConfig, opened: Store) -> KeyRecords:
+    """What a user does with ssh keys."""
+    from placet.key_records import KeyRecords
+
+    return KeyRecords(opened, config.project, time.time)
+
+
 def placement(config: ScheduleConfig, opened: Store) -> tuple[Placement, Claims]:
     """Placement, and what claims and releases there for this cloud. Raises NotFound when etcd holds no cloud."""
     from placet.claims import Claims
@@ -87,15 +119,13 @@ def placement(config: ScheduleConfig, opened: Store) -> tuple[Placement, Claims]
 
 def doctor(config: ScheduleConfig, opened: Store) -> Doctor:
     """What compares and mends."""
-    from placet.asking import Asking
     from placet.doctor import Doctor
     from placet.index_repair import IndexRepair
     from placet.placement import Placement
 
-    asking = Asking(opened, new_uuid, time.monotonic)
     told = story(opened)
     index = IndexRepair(opened, told, time.time)
-    return Doctor(opened, Placement(config.placement), asking, index, told, time.time)
+    return Doctor(opened, Placement(config.placement), asking(opened), index, told, time.time)
 
 
 def scheduler(config: ScheduleConfig, opened: Store) -> Scheduler:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from placet import keys
@@ -18,13 +17,15 @@ from placet.closing import closing
 from placet.drivers import Driver
 from placet.errors import Conflict, Fault
 from placet.failpoints import reach
+from placet.fetching import Fetches, Waiting
 from placet.guest_records import GuestRecords
-from placet.hypervisor import CachedImage
 from placet.images import ImageCache
+from placet.lateness import next_look, with_lateness
 from placet.lifecycle import Stage
 from placet.log import log, warn
 from placet.metadata import guest_record
 from placet.model import BadRecord, Spec, Status, is_uuid
+from placet.published import Publications, with_ready
 from placet.reconcile import (
     MAX_RESTARTS,
     Action,
@@ -43,26 +44,22 @@ from placet.specs import spec_at
 from placet.store import CreatedAt, Delete, Store
 from placet.story import Note, Story
 
-FETCHERS = 16
-MOMENT_S = 1.0
+CONSOLE_LINES = 20  # some of them empty
 
 
 @dataclass
 class Work:
-    """One look at one instance: its spec, and its status as it stands in etcd."""
+    """One look at one instance: its spec, made at `spec_revision`, and its status as it stands in etcd."""
 
     instance: str
     spec: Spec | None
     report: Report
     destroy: int | None = None  # the destroy key's create_revision
+    spec_revision: int = 0
 
     @property
     def status(self) -> Status | None:
         return self.report.status
-
-
-class Waiting(Exception):
-    """Something takes its time, and asks for another look when it is done: no worker waits for it."""
 
 
 class Worker:
@@ -80,6 +77,7 @@ class Worker:
         specs: SpecFiles,
         story: Story,
         look_again: Callable[[str], None],
+        look_later: Callable[[str, float], None],
         clock: Callable[[], float],
     ) -> None:
         self._node = node
@@ -87,14 +85,14 @@ class Worker:
         self._store = store
         self._claims = claims
         self._driver = driver
-        self._images = images
         self._records = records
         self._specs = specs
         self._story = story
         self._reports = Reports(node, store, story, clock)
+        self._publications = Publications(node, store, records.published)
         self._look_again = look_again
-        self._fetches: dict[str, Future[CachedImage]] = {}
-        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._look_later = look_later
+        self._fetches = Fetches(images, look_again)
         self._clock = clock
         self._doings: dict[Action, Callable[[Work], None]] = {
             Action.CHECK_CLAIM: self._check_claim,
@@ -128,7 +126,7 @@ class Worker:
             log("superseded", instance=instance)
             self._look_again(instance)
         except Waiting as wait:
-            self._reports.say(work.report, str(wait))
+            self._reports.say(work.report, str(wait), is_news=wait.is_first)
 
     def _take(self, step: Step, work: Work) -> None:
         if isinstance(step, Fail):
@@ -143,7 +141,7 @@ class Worker:
 
     def close(self) -> None:
         """Begin nothing more; a download that is under way is given up with the process."""
-        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        self._fetches.close()
 
     def _look(self, instance: str) -> Work | None:
         """What etcd says of it; None when nothing is to be done, a bad record having been reported."""
@@ -158,7 +156,7 @@ class Worker:
         if entry is None:
             return None
         try:
-            return Work(instance, spec_at(entry), report)
+            return Work(instance, spec_at(entry), report, spec_revision=entry.create_revision)
         except BadRecord as bad:
             if report.status is None or report.status.fault is None:
                 self._fail(Work(instance, None, report), "bad-spec", str(bad))
@@ -178,23 +176,11 @@ class Worker:
 
     def _create_disk(self, work: Work) -> None:
         spec = _spec(work)
-        image = self._fetched(spec)
+        image = self._fetches.image(spec)
         self._advance(work, Stage.IMAGE)
         self._remember(spec)
         self._driver.create_disk(spec, image)
         reach("build.disk-made")
-
-    def _fetched(self, spec: Spec) -> CachedImage:
-        """The image; raises Waiting while a download takes longer than a moment, Fault when it failed."""
-        instance = spec.instance
-        fetch = self._fetches.get(instance)
-        if fetch is None:
-            fetch = self._fetches[instance] = self._fetchers.submit(self._images.fetch, spec.image)
-        if not wait([fetch], MOMENT_S).done:
-            fetch.add_done_callback(lambda _: self._look_again(instance))
-            raise Waiting(f"fetching {spec.image.source}")
-        del self._fetches[instance]
-        return fetch.result()
 
     def _define(self, work: Work) -> None:
         spec = _spec(work)
@@ -207,6 +193,7 @@ class Worker:
     def _remember(self, spec: Spec) -> None:
         with _node_files("remember its spec"):
             self._specs.remember(spec)
+            self._records.published.remove(spec.instance)  # an earlier guest's of this UUID
 
     def _start(self, work: Work) -> None:
         self._driver.start(work.instance)
@@ -222,7 +209,9 @@ class Worker:
 
     def _report(self, work: Work) -> None:
         observed = self._driver.observe(work.instance)
-        status = report(_spec(work), work.status, observed, self._clock())
+        spec, now = _spec(work), self._clock()
+        status = self._with_own_word(work, report(spec, work.status, observed, now))
+        status = with_lateness(spec, status, now, lambda: self._console(work.instance))
         has_ip = Stage.IP.value in status.stages
         if has_ip:
             reach("build.ip-seen")
@@ -230,6 +219,21 @@ class Worker:
             self._reports.write(work.report, status)
         if has_ip:
             reach("build.ip-written")
+        if (pause_s := next_look(spec, status, now)) is not None:
+            self._look_later(work.instance, pause_s)
+
+    def _console(self, instance: str) -> bytes:
+        try:
+            return self._driver.console(instance, CONSOLE_LINES).data
+        except Fault:  # it has none
+            return b""
+
+    def _with_own_word(self, work: Work, status: Status) -> Status:
+        """What the guest has published goes to etcd, and into the status whether it is ready. Raises Superseded."""
+        published = self._publications.read(work.instance)
+        if published is not None and not self._publications.write(published, work.spec_revision):
+            raise Superseded(f"instance {work.instance} changed in etcd meanwhile")
+        return with_ready(status, published)
 
     def _remove_domain(self, work: Work) -> None:
         self._driver.remove_domain(work.instance)
@@ -239,7 +243,7 @@ class Worker:
         self._driver.remove_disk(work.instance)
         self._records.remove(work.instance)
         self._specs.forget(work.instance)
-        self._fetches.pop(work.instance, None)
+        self._fetches.forget(work.instance)
         reach("destroy.disk-gone")
 
     def _release(self, work: Work) -> None:
@@ -254,6 +258,7 @@ class Worker:
         key = work.instance
         destroy_key = keys.destroy(self._node, key)
         gone = [keys.spec(self._node, key), keys.status(self._node, key), destroy_key]
+        gone.append(keys.published(self._node, key))
         # a late repetition must not take the keys of one that was placed anew under this UUID
         same, closed = closing(self._store, key, self._node, self._clock())
         same.append(CreatedAt(destroy_key, work.destroy or 0))

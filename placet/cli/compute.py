@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from placet.cli.main import Parser
+from placet.cli.main import Parser, run_program
 from placet.config import ComputeConfig, load_compute
 from placet.errors import Conflict, PlacetError
 from placet.failpoints import arm_from_environment
@@ -21,7 +21,7 @@ from placet.node import build_node
 
 def run() -> NoReturn:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    run_program(main)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,12 +11,12 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from placet.errors import PlacetError, Usage
 from placet.failpoints import arm_from_environment
-from placet.schema import nearest
+from placet.schema import nearest, similar
 
 INTERRUPTED = 130
 HEX = re.compile(r"[0-9a-fA-F-]{8,36}")
@@ -35,15 +35,28 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments: object) -> None:
         super().__init__(allow_abbrev=False, **arguments)  # type: ignore[arg-type]
 
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        """argparse lists all choices; this names the nearest as well."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as problem:
+            hint = similar(value, map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{problem.message}{hint}") from problem
+
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message}; `{self.prog} --help` shows what it takes")
 
 
 def run() -> NoReturn:
-    """The console script. It ends at once: what gRPC's threads are at must not hold up the interpreter's own end."""
+    """The console script."""
+    run_program(main)
+
+
+def run_program(program: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Run it and end at once: what gRPC's or a download's threads are at must not hold up the interpreter's own end."""
     code = INTERRUPTED
     try:
-        code = main(sys.argv[1:])
+        code = program(sys.argv[1:])
     except SystemExit as end:  # argparse after --help
         code = end.code if isinstance(end.code, int) else 1
     finally:
@@ -123,15 +136,15 @@ def _first_word(argv: list[str]) -> int | None:
     return None
 
 
-VERBS = ("create", "ip", "list", "show", "destroy", "events", "nodes", "node", "doctor")
+VERBS = ("create", "ip", "list", "show", "destroy", "events", "nodes", "node", "image", "key", "console", "doctor")
 
 
 def _parser() -> Parser:
-    from placet.cli import doctor, events, instances, nodes
+    from placet.cli import console, create, doctor, events, images, instances, keys, nodes
 
     parser = Parser(prog="schedule.py", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", help="schedule.yaml to use")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
-    for module in (instances, events, nodes, doctor):
+    for module in (create, instances, events, console, images, keys, nodes, doctor):
         module.add_verbs(verbs)
     return parser

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from placet.errors import Usage
@@ -17,6 +18,7 @@ from placet.schema import nearest
 Row = Mapping[str, Any]
 FORMATS = ("table", "json", "yaml", "csv", "value")
 SHORT_UUID = 8
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 UUID_CELL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -85,6 +87,31 @@ def age(seconds: float) -> str:
 def iso(seconds: float | None) -> str | None:
     """A time as people and programs read it, in UTC."""
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def size(count: int) -> str | None:
+    """A number of bytes for people, `64 MiB`; None when it is 0, which means that nobody knows."""
+    if count < 1024:
+        return f"{count} B" if count else None
+    power = min((count.bit_length() - 1) // 10, 4)
+    shown = count / 1024**power
+    return f"{shown:.0f} {UNITS[power]}" if shown >= 10 or shown.is_integer() else f"{shown:.1f} {UNITS[power]}"
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A line on stderr that is written anew with each text, and gone in the end; only on a terminal."""
+    width = shutil.get_terminal_size().columns - 1 if sys.stderr.isatty() else 0
+
+    def tell(text: str) -> None:
+        if width:
+            print(f"\r{clean(text)[:width]:<{width}}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        if width:
+            print(f"\r{'':<{width}}\r", end="", file=sys.stderr, flush=True)
 
 
 def clean(text: str) -> str:

@@ -9,3 +9,11 @@ def seconds(text: str) -> float:
     if not 0 <= found < float("inf"):
         raise ValueError(text)
     return found
+
+
+def count(text: str) -> int:
+    """A whole number that is not negative; argparse tells the user when this raises ValueError."""
+    found = int(text)
+    if found < 0:
+        raise ValueError(text)
+    return found

@@ -7,9 +7,10 @@ never touches etcd or Placement. Each call can be repeated at will: doing what i
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from placet.hypervisor import CachedImage, Hypervisor, Observed
+from placet.hypervisor import CachedImage, ConsolePiece, Hypervisor, Observed
 from placet.model import Spec
 
 
@@ -42,6 +43,9 @@ class Driver(Protocol):
         Complete or absent: one that was cut off in the middle does not count as a disk and is made again.
         """
 
+    def images_in_use(self) -> frozenset[Path]:
+        """The image files that any instance's disk lies on: those must stay. Raises OSError when that can't be told."""
+
     def define(self, spec: Spec) -> None:
         """The domain, not running, with its addresses reserved."""
 
@@ -56,6 +60,13 @@ class Driver(Protocol):
 
     def remove_disk(self, instance: str) -> None:
         """Remove disk, config drive, console log and directory."""
+
+    def console(self, instance: str, lines: int, offset: int | None = None) -> ConsolePiece:
+        """What the guest wrote to its serial console: from the start of its last `lines` on (one that is longer than
+        1 KiB counts as several), or from the `offset` that an earlier piece had. Whole UTF-8 characters, if it wrote
+        such. A log that is rotated keeps its offsets; one that is gone by now gives the oldest there is.
+
+        Raises Fault `no-console` when it never ran here."""
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """Have `changed(instance)` called, from a thread of the driver's, whenever a domain changes power, a guest

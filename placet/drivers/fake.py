@@ -3,9 +3,9 @@
 `FakeHypervisor` is the machine: it outlives the agent, as a real one does. `FakeDriver` is what an agent does with it.
 What a guest has reached is a function of the clock; timers only call out that there is something new to see.
 
-`FakeConfig.fail` maps a step (`prepare create_disk define start stop remove_domain remove_disk observe instances`) to
-the chance that it raises Fault `hypervisor`; `STEP.unreachable` raises Unreachable instead, and `STEP.lost` does the
-step and then raises Unreachable, as when a reply is lost.
+`FakeConfig.fail` maps a step (`prepare create_disk define start stop remove_domain remove_disk observe instances
+images_in_use console`) to the chance that it raises Fault `hypervisor`; `STEP.unreachable` raises Unreachable
+instead, and `STEP.lost` does the step and then raises Unreachable, as when a reply is lost.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import IPv4Address
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
 from placet.config import FakeConfig
 from placet.drivers.timer import SharedTimer
 from placet.errors import Fault, Unreachable
-from placet.hypervisor import CachedImage, Hypervisor, Network, Observed, Owner
+from placet.hypervisor import (
+    PIECE_BYTES,
+    CachedImage,
+    ConsolePiece,
+    Hypervisor,
+    Network,
+    Observed,
+    Owner,
+    start_of_lines,
+    whole_characters,
+)
 from placet.lifecycle import Power
 from placet.model import Address, Nic, Spec
-from placet.networks import pick_address
+from placet.networks import address6_of, pick_address
 
 GIB = 2**30
 TRAITS = frozenset({"COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW"})
@@ -40,12 +51,14 @@ class Timer(Protocol):
 
 @dataclass
 class FakeDomain:
-    """One domain of a FakeHypervisor; `booted_at` is when its guest has its address and its agent."""
+    """One domain of a FakeHypervisor; `booted_at` is when its guest has its address and its agent,
+    `console` all that it ever wrote."""
 
     owner: Owner | None
     nics: tuple[Nic, ...] = ()
     power: Power = Power.SHUTOFF
     booted_at: float = float("inf")
+    console: bytes = b""
 
 
 @dataclass
@@ -55,6 +68,7 @@ class FakeHypervisor:
     uuid: str
     domains: dict[str, FakeDomain] = field(default_factory=dict)
     disks: set[str] = field(default_factory=set)
+    images: dict[str, Path] = field(default_factory=dict)  # beneath each disk
     reservations: dict[str, IPv4Address] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -120,6 +134,11 @@ class FakeDriver:
             if image.virtual_size > spec.amount("DISK_GB") * GIB:
                 raise Fault("image-too-big", f"image {spec.image.source} is over DISK_GB:{spec.amount('DISK_GB')}")
             machine.disks.add(spec.instance)
+            machine.images[spec.instance] = image.path
+
+    def images_in_use(self) -> frozenset[Path]:
+        with self._step("images_in_use") as machine:
+            return frozenset(machine.images.values())
 
     def define(self, spec: Spec) -> None:
         with self._step("define"):
@@ -142,6 +161,7 @@ class FakeDriver:
                 return
             domain.power = Power.RUNNING
             domain.booted_at = self._clock() + self._config.boot_s
+            domain.console += f"{instance}: on\r\n{instance}: booting\r\n".encode()
         self._call_out(instance)
         self._timer.call_later(self._config.boot_s, lambda: self._call_out(instance))
 
@@ -166,6 +186,18 @@ class FakeDriver:
     def remove_disk(self, instance: str) -> None:
         with self._step("remove_disk") as machine:
             machine.disks.discard(instance)
+            machine.images.pop(instance, None)
+
+    def console(self, instance: str, lines: int, offset: int | None = None) -> ConsolePiece:
+        with self._step("console") as machine:
+            domain = machine.domains.get(instance)
+            if domain is None or not domain.console:
+                raise Fault("no-console", f"instance {instance}: it has no console log, it never ran on this node")
+            text = domain.console
+            if offset is None:
+                offset = start_of_lines(text, lines)
+            data = whole_characters(text[offset : offset + PIECE_BYTES])
+            return ConsolePiece(data, offset + len(data))
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         self._subscriber = changed
@@ -204,12 +236,12 @@ class FakeDriver:
             reservations[nic.mac] = pick_address(self._network.subnet, taken, {}, hint=instance)
 
     def _addresses(self, domain: FakeDomain, confirmed_by: str | None) -> tuple[Address, ...]:
-        reservations = self._hypervisor.reservations
-        return tuple(
-            Address(str(reservations[nic.mac]), nic.mac, nic.network, confirmed_by)
-            for nic in domain.nics
-            if nic.mac in reservations
-        )
+        reservations, subnet6 = self._hypervisor.reservations, self._network.subnet6
+        nics = [nic for nic in domain.nics if nic.mac in reservations]
+        ips = [(nic, str(reservations[nic.mac])) for nic in nics]
+        if subnet6 is not None:
+            ips += [(nic, str(address6_of(subnet6, reservations[nic.mac]))) for nic in nics]
+        return tuple(Address(ip, nic.mac, nic.network, confirmed_by) for nic, ip in ips)
 
     def _call_out(self, instance: str) -> None:
         if self._subscriber is not None:

@@ -1,15 +1,11 @@
-"""The node's directory of images: each source is brought once, however many builds ask at the same time."""
+"""The node's images: each is brought once, however many builds ask for it at the same time, and found again after."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
 import re
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,12 +13,18 @@ from pathlib import Path
 
 from placet.errors import Fault
 from placet.hypervisor import CachedImage
-from placet.images import inspection, local, remote
-from placet.images.transfer import Limits, Source, Transfer, shown
+from placet.images import inspection, local
+from placet.images.addresses import HostRules
+from placet.images.bringing import Bringing
+from placet.images.directory import ImageDirectory
+from placet.images.origins import Origin, name_of
+from placet.images.part import SUFFIX
+from placet.images.places import place_of
+from placet.images.remote import Web
+from placet.images.transfer import Journey, Limits, Source, scheme_of, shown
 from placet.model import ImageRef
 
 CHECKSUM = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
-PART = ".part"
 
 
 @dataclass
@@ -38,38 +40,39 @@ class _Flight:
 
 
 class ImageCache:
-    """Thread-safe. One process owns `directory`: unfinished files that it finds there are removed at the start.
-
-    A file in it is named by its content's origin and its format, and is whole and inspected: it gets that name last.
-    """
+    """Thread-safe. One process owns `directory`: unfinished files that it finds there are removed at the start, but
+    for downloads that can go on."""
 
     def __init__(
         self,
         directory: Path,
         image_dirs: Sequence[Path],
-        max_bytes: int,
-        timeout_s: float,
+        limits: Limits,
+        hosts: Sequence[str] = (),
+        in_use: Callable[[], Set[Path]] = frozenset,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._directory = directory
+        """`hosts` are those that images may come from (see `HostRules`), `in_use` says on which files disks lie."""
+        self._directory = ImageDirectory(directory, limits.cache_bytes, in_use, now)
         self._image_dirs = tuple(image_dirs)
-        self._limits = Limits(max_bytes, timeout_s)
+        self._limits = limits
+        self._rules = HostRules(tuple(hosts))
+        self._web = Web(self._rules, pause)
         self._clock = clock
+        self._bringing = Bringing(self._directory)
         self._lock = threading.Lock()
-        self._flights: dict[tuple[str, str | None], _Flight] = {}
-        self._known: dict[Path, CachedImage] = {}
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)  # QEMU's user passes through, and lists nothing
-        for left_over in directory.glob(f"*{PART}"):
-            left_over.unlink(missing_ok=True)
+        self._flights: dict[str, _Flight] = {}
 
     def fetch(self, image: ImageRef, progress: Callable[[str], None] | None = None) -> CachedImage:
         """The image on this node, brought here if it is not yet.
 
         `progress` hears lines like "image 43 %, 18 MB/s" from whichever thread brings it. Raises Fault:
         `image-not-found`, `image-unreachable`, `image-timeout`, `image-too-large`, `image-refused` (by a rule),
-        `image-invalid` (no image, or not the declared one), `disk-full`.
+        `image-invalid` (no image, or not the declared one), `image-cache-full`, `disk-full`.
         """
-        key = (image.source, image.checksum)
+        key = name_of(image.source, image.checksum, image.format)
         with self._lock:
             leads = key not in self._flights
             flight = self._flights.setdefault(key, _Flight())
@@ -77,83 +80,53 @@ class ImageCache:
                 flight.listeners.append(progress)
         if leads:
             try:
-                flight.outcome.set_result(self._find_or_bring(image, flight.tell))
+                flight.outcome.set_result(self._find_or_bring(image, key, flight.tell))
             except BaseException as problem:  # those who wait must hear of it, whatever it is
                 flight.outcome.set_exception(problem)
             finally:
                 with self._lock:
                     del self._flights[key]
-        found = flight.outcome.result()
-        inspection.check_declared(image.format, found, shown(image.source))
-        return found
+        return flight.outcome.result()
 
-    def _find_or_bring(self, image: ImageRef, tell: Callable[[str], None]) -> CachedImage:
+    def _find_or_bring(self, image: ImageRef, key: str, tell: Callable[[str], None]) -> CachedImage:
+        journey = Journey(shown(image.source), self._limits, tell, self._clock)
+        inspection.check_known(image.format, journey.name)
         checksum = _checksum(image)
-        by_url = image.source.startswith(("http://", "https://"))
-        if by_url and checksum is not None:
-            found = self._find(_name(checksum))  # needs no word from the server
-            if found is not None:
-                return found
-        with self._open(image.source, by_url) as source:
-            name = None
-            if by_url and checksum is not None:
-                name = _name(checksum)
-            elif source.identity is not None:
-                name = _name(source.identity, checksum or "")
-            found = None if name is None else self._find(name)
-            return found or self._bring(shown(image.source), source, name, checksum, tell)
+        self._check_source(image.source, journey.name)
+        if checksum is not None and (found := self._found(checksum, image, journey.name)):
+            return found  # needs no word from anybody
+        known = self._directory.origin(image.source) if checksum is None else None
+        with self._open(image.source, known.version if known else {}, journey) as source:
+            if known is not None and known.version and source.version == known.version:
+                found = self._found(known.digest, image, journey.name)
+                if found is not None:
+                    self._directory.remember(image.source, known)  # its time is that of the last look
+                    return found
+            found = self._bringing.bring(source, f"{key}{SUFFIX}", checksum, image.format, journey)
+            self._directory.remember(image.source, Origin(journey.name, found.digest, source.version))
+            return found
 
-    def _open(self, source: str, by_url: bool) -> AbstractContextManager[Source]:
-        if by_url:
-            return remote.opened(source, self._limits.timeout_s)
-        if "://" in source:
-            raise Fault("image-refused", f"image {shown(source)}: neither a path nor an http or https URL")
-        return local.opened(source, self._image_dirs)
+    def _found(self, digest: str, image: ImageRef, name: str) -> CachedImage | None:
+        there = self._directory.find(digest)
+        if there is None:
+            return None
+        cached, examined = there
+        inspection.check_declared(image.format, examined, name)
+        return cached
 
-    def _find(self, name: str) -> CachedImage | None:
-        for extension in inspection.FORMATS:
-            path = self._directory / f"{name}.{extension}"
-            if path.exists():
-                if path not in self._known:
-                    self._known[path] = inspection.inspect(path, str(path))
-                return self._known[path]
-        return None
+    def _check_source(self, source: str, name: str) -> None:
+        """What can be told without asking anybody."""
+        scheme = scheme_of(source)
+        if scheme in ("http", "https"):
+            self._rules.check_host(name, place_of(source, name).host)
+        elif scheme not in ("", "file"):
+            raise Fault("image-refused", f"image {name}: {scheme} URLs are not taken; give a path, or an http(s) URL")
 
-    def _bring(
-        self, called: str, source: Source, name: str | None, checksum: str | None, tell: Callable[[str], None]
-    ) -> CachedImage:
-        try:
-            descriptor, part_name = tempfile.mkstemp(suffix=PART, dir=self._directory)
-            part = Path(part_name)
-            try:
-                with open(descriptor, "wb") as target:  # noqa: PTH123  (a descriptor, not a path)
-                    source.copy_to(target, Transfer(called, self._limits, tell, self._clock))
-                    target.flush()
-                    os.fchmod(descriptor, 0o644)
-                    os.fsync(descriptor)  # or a power cut leaves a good name on a file without content
-                digest = _sha256(part) if checksum is not None or name is None else ""
-                if checksum not in (None, digest):
-                    raise Fault(
-                        "image-invalid", f"image {called}: its sha256 is {digest}, not {checksum}; correct one of them"
-                    )
-                found = inspection.inspect(part, called)
-                if found.format == "qcow2":
-                    inspection.check_whole(part, called)
-                return self._publish(found, name or _name(digest))
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as problem:
-            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise Fault(
-                "disk-full", f"image {called}: no space left in {self._directory}; free some, then try again"
-            ) from problem
-
-    def _publish(self, part: CachedImage, name: str) -> CachedImage:
-        path = self._directory / f"{name}.{part.format}"
-        part.path.rename(path)
-        self._known[path] = CachedImage(path, part.format, part.virtual_size)
-        return self._known[path]
+    def _open(self, source: str, known: dict[str, str], journey: Journey) -> AbstractContextManager[Source]:
+        scheme = scheme_of(source)
+        if scheme in ("http", "https"):
+            return self._web.opened(source, known, journey)
+        return local.opened(local.path_of(source) if scheme == "file" else source, journey.name, self._image_dirs)
 
 
 def _checksum(image: ImageRef) -> str | None:
@@ -166,15 +139,3 @@ def _checksum(image: ImageRef) -> str | None:
             f"image {shown(image.source)}: checksum {image.checksum!r} is not sha256: and 64 hex digits",
         )
     return match[1].lower()
-
-
-def _name(*identity: str) -> str:
-    return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

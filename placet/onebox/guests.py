@@ -14,6 +14,7 @@ from typing import Any
 import libvirt
 
 from placet.drivers.libvirt.domain_facts import read_domain
+from placet.drivers.libvirt.guest_filter import remove_filter
 from placet.drivers.libvirt.network_xml import network_uuid
 from placet.hypervisor import Network, Owner
 from placet.onebox import checks
@@ -51,14 +52,16 @@ class Guests:
             )
 
     def remove(self) -> int:
-        """End and forget every domain and network of ours; how many domains there were."""
+        """End and forget every domain and network of ours, and its filter; how many domains there were."""
         with checks.connection(self._settings.libvirt.uri) as hypervisor:
             ours = [domain for domain in hypervisor.listAllDomains() if self._is_ours(domain)]
             for domain in ours:
                 _remove_domain(domain)
             for network in self._networks(hypervisor):
+                bridge = network.bridgeName()
                 _stop_network(network)
                 network.undefine()
+                remove_filter(bridge)
             return len(ours)
 
     def stop_networks(self) -> None:

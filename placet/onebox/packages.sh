@@ -7,6 +7,7 @@ RUN_PACKAGES=(
   libvirt-daemon-driver-qemu
   dnsmasq-base                   # DHCP of libvirt's NAT network
   iptables                       # libvirt's NAT rules
+  nftables                       # what guests may send
   iproute2
   qemu-system-x86
   qemu-utils                     # qemu-img: overlays
@@ -16,8 +17,8 @@ RUN_PACKAGES=(
 BUILD_PACKAGES=(libvirt-dev pkg-config gcc libc6-dev)
 # what python -m placet.guestimage runs; the rest it unpacks by itself (placet/guestimage/recipe.py)
 IMAGE_PACKAGES=(e2fsprogs)
-# what test.sh needs besides: a Docker engine and its base image; etcd's snapshots; links that are cut; other clocks
-TEST_PACKAGES=(docker.io mmdebstrap etcd-client nftables faketime)
+# what test.sh needs besides: a Docker engine; its base image and the Debian guest; etcd's snapshots; other clocks
+TEST_PACKAGES=(docker.io mmdebstrap etcd-client faketime)
 
 # Prints the packages of a Python that Placement's release runs on: Debian's own, or 3.11 beside an older one.
 python_packages() {

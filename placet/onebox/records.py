@@ -44,7 +44,7 @@ class Records:
         image = inspect(path, str(path))
         record = ImageRecord(
             name, path.name, format=image.format, virtual_size=image.virtual_size,
-            min_memory_mb=MINI_MEMORY_MB, created_at=time.time(),
+            min_memory_mb=MINI_MEMORY_MB, properties={"kind": "mini"}, created_at=time.time(),
         )  # fmt: skip
         key = keys.image(name)
         with self._store() as store:

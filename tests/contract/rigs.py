@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -27,6 +27,7 @@ from tests.lab.hosts import Host
 MIB = 2**20
 OWNER = Owner(cloud="the-cloud", node="the-node")
 SUBNET = IPv4Network("198.19.7.0/24")
+SUBNET6 = IPv6Network("fd00:0:0:7::/64")
 SMALL_SUBNET = IPv4Network("198.19.8.0/29")
 
 
@@ -37,7 +38,7 @@ class Rig(Protocol):
     blank: CachedImage
     bootable: CachedImage
 
-    def driver(self, subnet: IPv4Network = SUBNET) -> Driver:
+    def driver(self, subnet: IPv4Network = SUBNET, subnet6: IPv6Network | None = None) -> Driver:
         """A new driver, as a restarted agent would make."""
 
     def define_foreign_domain(self) -> str:
@@ -48,6 +49,9 @@ class Rig(Protocol):
 
     def cut_disk_off(self, spec: Spec) -> None:
         """Leave what a create_disk leaves that was killed in the middle."""
+
+    def write_console(self, instance: str, data: bytes) -> None:
+        """Let something stand in a console's log, behind what is there."""
 
     def clear(self) -> None:
         """Remove all that a test made."""
@@ -118,8 +122,8 @@ class FakeRig:
         self.uuid = str(uuid.uuid4())
         self._hypervisor = FakeHypervisor(self.uuid)
 
-    def driver(self, subnet: IPv4Network = SUBNET) -> Driver:
-        network = Network("fake", "fake0", subnet)
+    def driver(self, subnet: IPv4Network = SUBNET, subnet6: IPv6Network | None = None) -> Driver:
+        network = Network("fake", "fake0", subnet, subnet6=subnet6)
         return FakeDriver(self._hypervisor, OWNER, network, FakeConfig(boot_s=0.5), Random(1))
 
     def define_foreign_domain(self) -> str:
@@ -132,6 +136,9 @@ class FakeRig:
 
     def cut_disk_off(self, spec: Spec) -> None:
         """It has no middle."""
+
+    def write_console(self, instance: str, data: bytes) -> None:
+        self._hypervisor.domains[instance].console += data
 
     def clear(self) -> None:
         """It is not used twice."""
@@ -151,8 +158,8 @@ class LibvirtRig:
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", self.blank.path, str(MIB)], check=True)
         self._drivers: list[LibvirtDriver] = []
 
-    def driver(self, subnet: IPv4Network = SUBNET) -> LibvirtDriver:
-        return self.make(Network(f"net{subnet.prefixlen}", f"br{subnet.prefixlen}", subnet))
+    def driver(self, subnet: IPv4Network = SUBNET, subnet6: IPv6Network | None = None) -> LibvirtDriver:
+        return self.make(Network(f"net{subnet.prefixlen}", f"br{subnet.prefixlen}", subnet, subnet6=subnet6))
 
     def make(
         self,
@@ -188,6 +195,11 @@ class LibvirtRig:
         with self.connected() as libvirtd:
             libvirtd.storagePoolCreateXML(pool)
 
+    def write_console(self, instance: str, data: bytes) -> None:
+        log = self.instances_dir / f"net{SUBNET.prefixlen}" / instance / "console.log"
+        with log.open("ab") as file:
+            file.write(data)
+
     @contextlib.contextmanager
     def connected(self) -> Iterator[libvirt.virConnect]:
         """libvirtd itself, past any driver."""
@@ -205,7 +217,7 @@ class LibvirtRig:
                 domain.undefine()
         for driver in self._drivers:
             with contextlib.suppress(Exception):
-                for instance in driver.instances():
+                for instance in driver.instances() | driver._network.reservations.all().keys():
                     driver.remove_domain(instance)
                     driver.remove_disk(instance)
             driver.close()

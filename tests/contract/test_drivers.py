@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
 import pytest
@@ -16,7 +16,7 @@ from placet.hypervisor import Observed
 from placet.lifecycle import Power
 from placet.model import Spec
 from placet.schema import changed
-from tests.contract.rigs import OWNER, SMALL_SUBNET, SUBNET, Changes, Rig, new_spec
+from tests.contract.rigs import OWNER, SMALL_SUBNET, SUBNET, SUBNET6, Changes, Rig, eventually, new_spec
 
 NOTHING = Observed(Power.ABSENT)
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -109,6 +109,20 @@ def test_a_disk_that_was_cut_off_is_none_and_is_made_again(driver: Driver, rig: 
     assert driver.observe(spec.instance).has_disk
 
 
+def test_an_image_is_in_use_as_long_as_a_disk_lies_on_it(driver: Driver, rig: Rig) -> None:
+    assert driver.images_in_use() == frozenset()
+    specs = [new_spec(), new_spec()]
+    for spec in specs:
+        driver.create_disk(spec, rig.blank)
+
+    assert driver.images_in_use() == {rig.blank.path}
+    assert rig.driver().images_in_use() == {rig.blank.path}, "after a restart too"
+    driver.remove_disk(specs[0].instance)
+    assert driver.images_in_use() == {rig.blank.path}
+    driver.remove_disk(specs[1].instance)
+    assert driver.images_in_use() == frozenset()
+
+
 def test_an_image_bigger_than_the_disk_is_refused_and_leaves_nothing(driver: Driver, rig: Rig) -> None:
     spec = new_spec(disk_gb=0)
 
@@ -129,6 +143,17 @@ def test_a_defined_instance_is_off_is_ours_and_knows_its_address(driver: Driver,
     (address,) = found.addresses
     assert (address.mac, address.network, address.confirmed_by) == (spec.nics[0].mac, "default", None)
     assert IPv4Address(address.ip) in SUBNET
+
+
+def test_on_a_network_with_ipv6_it_knows_an_address_of_each_ipv4_first(rig: Rig) -> None:
+    driver = rig.driver(SUBNET, SUBNET6)
+    driver.prepare()
+    spec = build(driver, rig)
+
+    ip, ip6 = driver.observe(spec.instance).addresses
+    assert IPv4Address(ip.ip) in SUBNET
+    assert IPv6Address(ip6.ip) == SUBNET6.network_address + int(ip.ip.rpartition(".")[2])
+    assert (ip.mac, ip6.mac) == (spec.nics[0].mac, spec.nics[0].mac)
 
 
 def test_defining_again_keeps_the_address(driver: Driver, rig: Rig) -> None:
@@ -255,3 +280,38 @@ def test_a_guest_that_boots_takes_its_address_and_its_agent_answers(driver: Driv
     driver.start(spec.instance)
     assert driver.observe(spec.instance).addresses == (reserved,)
     changes.lead_to(is_up)
+
+
+def test_a_console_is_read_by_its_last_lines_and_from_where_a_piece_ended(driver: Driver, rig: Rig) -> None:
+    spec = new_spec()
+    driver.create_disk(spec, rig.bootable)
+    driver.define(spec)
+    with pytest.raises(Fault, match=spec.instance) as caught:
+        driver.console(spec.instance, 10)
+    assert caught.value.code == "no-console"
+
+    driver.start(spec.instance)
+    eventually(lambda: driver.console(spec.instance, 100).data.count(b"\n") >= 2)
+    first = driver.console(spec.instance, 100)
+    driver.stop(spec.instance)
+    driver.start(spec.instance)
+
+    eventually(lambda: driver.console(spec.instance, 0, first.offset).data.count(b"\n") >= 2)
+    more = driver.console(spec.instance, 0, first.offset)
+    assert driver.console(spec.instance, 100).data.startswith(first.data + more.data), "a restart begins no new log"
+    eventually(lambda: driver.console(spec.instance, 1).data.count(b"\n") <= 1)
+
+
+def test_a_console_gives_no_half_characters_and_goes_with_the_instance(driver: Driver, rig: Rig) -> None:
+    spec = build(driver, rig)
+    driver.start(spec.instance)
+    rig.write_console(spec.instance, "\n🦆".encode()[:-1])
+    piece = driver.console(spec.instance, 1)
+    assert piece.data == b""
+    rig.write_console(spec.instance, "🦆".encode()[-1:])
+    assert driver.console(spec.instance, 0, piece.offset).data == "🦆".encode()
+
+    driver.remove_domain(spec.instance)
+    driver.remove_disk(spec.instance)
+    with pytest.raises(Fault):
+        driver.console(spec.instance, 1)

@@ -14,6 +14,7 @@ from placet.errors import Fault, Refused, Unreachable
 from placet.hypervisor import Network, Owner
 from placet.lifecycle import Power
 from placet.model import Spec
+from placet.schema import changed
 from tests.contract.rigs import OWNER, SUBNET, Changes, LibvirtRig, eventually, new_spec
 
 PROJECT = Path(__file__).parents[2]
@@ -73,6 +74,29 @@ def test_nobody_but_root_and_qemu_reads_an_instances_files(running: Spec, libvir
     assert set(modes.values()) == {0o600}
 
 
+def test_an_instance_that_wants_no_config_drive_has_none_and_starts(
+    driver: LibvirtDriver, libvirt_rig: LibvirtRig
+) -> None:
+    spec = changed(new_spec(), config_drive="none")
+    driver.create_disk(spec, libvirt_rig.blank)
+    driver.define(spec)
+    driver.start(spec.instance)
+
+    assert {path.name for path in directory_of(libvirt_rig, spec).iterdir()} == {"disk.qcow2", "console.log"}
+    assert driver.observe(spec.instance).power is Power.RUNNING
+
+
+def test_user_data_that_cannot_be_read_is_a_fault_and_leaves_nothing(
+    driver: LibvirtDriver, libvirt_rig: LibvirtRig
+) -> None:
+    spec = changed(new_spec(), user_data="no base64", user_data_encoding="base64")
+
+    with pytest.raises(Fault, match=spec.instance) as caught:
+        driver.create_disk(spec, libvirt_rig.blank)
+    assert caught.value.code == "bad-spec"
+    assert driver.instances() == frozenset()
+
+
 def test_qemu_runs_as_an_unprivileged_user_who_cannot_write_to_the_image(
     running: Spec, libvirt_rig: LibvirtRig
 ) -> None:
@@ -118,6 +142,16 @@ def test_what_is_no_uuid_never_becomes_a_path(driver: LibvirtDriver) -> None:
     for name in ("..", "../../etc", "dhcp", ""):
         with pytest.raises(Fault, match="UUID"):
             driver.remove_disk(name)
+
+
+def test_one_whose_reservation_was_lost_has_one_again_when_it_starts(
+    driver: LibvirtDriver, running: Spec, libvirt_rig: LibvirtRig
+) -> None:
+    driver.stop(running.instance)
+    (libvirt_rig.instances_dir / f"net{SUBNET.prefixlen}" / "dhcp" / running.instance).unlink()
+
+    driver.start(running.instance)
+    assert [address.mac for address in driver.observe(running.instance).addresses] == [running.nics[0].mac]
 
 
 def test_a_guest_that_is_stopped_by_hand_is_called_out(

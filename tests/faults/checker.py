@@ -80,6 +80,8 @@ def _read_etcd(store: Store, seen: Seen) -> None:
             seen.indexes[parts[1]] = json.loads(entry.value)
         elif parts[0] == "names":
             seen.names[parts[2]] = json.loads(entry.value)["instance"]
+        elif parts[0] == "published":
+            seen.traces.setdefault(parts[2], set()).add(entry.key)
         elif parts[0] == "intents" or (entry.key.startswith("nodes/") and parts[2] in ("destroys", "operations")):
             seen.pending.append(entry.key)
 
@@ -126,7 +128,7 @@ def _state(domain: libvirt.virDomain) -> int | None:
 
 
 def _read_files(place: Place, seen: Seen) -> None:
-    for directory in ("instances", "instances/dhcp", "metadata", "specs"):
+    for directory in ("instances", "instances/dhcp", "metadata", "published", "specs"):
         for path in (place.state_dir / directory).glob("*"):
             if _is_uuid(path.stem):
                 seen.traces.setdefault(path.stem, set()).add(f"{place.node}: {directory}/{path.name}")

@@ -14,6 +14,8 @@ from placet import keys
 from placet.cli.main import main
 from placet.cloud import join_cloud
 from placet.config import FakeConfig
+from placet.model import ImageRecord, encode
+from placet.store import Put
 from placet.store.etcd import EtcdStore
 from tests.support.clouds import TestCloud, new_uuid
 from tests.support.commands import ScheduleCommand, Told
@@ -41,6 +43,14 @@ def test_the_three_forms(command: ScheduleCommand, node: str) -> None:
     again = command("destroy", placed[2])
     assert (again.code, again.out, again.err) == (0, "", f"{placed[2]} was gone already\n")
     assert command(placed[2]).code == 1
+
+
+def test_a_name_whose_instance_is_gone_can_be_destroyed_again(command: ScheduleCommand, node: str) -> None:
+    assert command(QUERY, "--name", "web").code == 0
+    assert command("destroy", "web") == Told(0, "", "")
+    assert command("destroy", "web") == Told(0, "", "web was gone already\n")
+    told = command("destroy", "wbe")
+    assert (told.code, told.err.count("\n")) == (1, 1)
 
 
 def test_what_fits_nowhere(command: ScheduleCommand, node: str) -> None:
@@ -139,7 +149,19 @@ def test_the_same_uuid_again_is_the_same_instance(command: ScheduleCommand, node
         (("resources=VCPU:1", "--uuid", "x"), 2, "is not a UUID"),
         (("resources=VCPU:1", "--count", "0"), 2, "--count 0"),
         (("resources=VCPU:1", "--key", "/nonexistent"), 2, "/nonexistent"),
-        (("resources=VCPU:1", "--user-data", "/nonexistent"), 2, "/nonexistent"),
+        (("resources=VCPU:1", "--user-data", "/nonexistent"), 2, "user-data /nonexistent: No such file"),
+        (("resources=VCPU:1", "--user-data", "/"), 2, "user-data /: Is a directory"),
+        (("resources=VCPU:1", "--user-data", "/dev/zero"), 2, "user-data is over 64 KiB"),
+        (("resources=VCPU:1", "--key", "nobody"), 2, "key 'nobody' is no file here and no key of project 'default'"),
+        (("resources=VCPU:1", "--key", "/etc/hostname"), 2, "key /etc/hostname: no ssh public key"),
+        (("resources=VCPU:1", "--hostname", "we_b"), 2, "'we_b' is no host name"),
+        (("resources=VCPU:1", "--hostname", "web", "--count", "2"), 2, "--hostname is one instance's own"),
+        (("resources=VCPU:1", "--property", "role"), 2, "property 'role' is not KEY=VALUE"),
+        (("resources=VCPU:1", "--file", "etc/motd=/etc/motd"), 2, "absolute and without '..'"),
+        (("resources=VCPU:1", "--file", "/etc/motd=/nonexistent"), 2, "file /nonexistent: No such file"),
+        (("resources=VCPU:1", "--file", "/etc/motd=/dev/zero"), 2, "over 32 KiB"),
+        (("resources=VCPU:1", "odd"), 2, "image 'odd' has property config_drive=usb: expected one of openstack, noc"),
+        (("resources=VCPU:1", "odd", "--config-drive", "none"), 2, "image property kind=bsd: no kind of image"),
         (("show", "nobody"), 1, "no instance 'nobody'"),
         (("show", "7b0c6a3e-6d1f-4c7e-9a55-0e2f6f6f3a10"), 1, "no instance 7b0c6a3e"),
         (("7b0c6a3e-6d1f-4c7e-9a55-0e2f6f6f3a10",), 1, "no instance 7b0c6a3e"),
@@ -151,6 +173,8 @@ def test_bad_input_is_one_line_the_right_code_and_leaves_nothing(
     command: ScheduleCommand, cloud: TestCloud, machine: FakeMachine, words: tuple[str, ...], code: int, text: str
 ) -> None:
     node = cloud.add_node("n2")
+    odd = ImageRecord("odd", "/images/odd", properties={"config_drive": "usb", "kind": "bsd"})
+    cloud.store.transact([], [Put(keys.image("odd"), encode(odd))])
     told = command(*words)
     assert (told.code, text in told.err) == (code, True), told
     assert told.out in ("", "NO ALLOCATIONS LEFT\n")

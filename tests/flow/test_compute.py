@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import yaml
 
 from placet import keys
 from placet.config import BESIDE_SCRIPT
+from placet.model import ImageRef
 from placet.query import DISABLED_TRAIT
 from placet.store.etcd import EtcdStore
-from tests.support.clouds import TestCloud
-from tests.support.nodes import until
+from tests.support.clouds import TestCloud, request
+from tests.support.gated_http import gated_http
+from tests.support.nodes import make_image, until
 from tests.support.services import Etcd, PlacementServer
 
 COMMAND = [sys.executable, str(BESIDE_SCRIPT / "compute.py")]
@@ -90,4 +93,20 @@ def test_a_second_agent_on_the_same_state_directory_is_refused(
     assert (second.returncode, "another agent runs on" in told) == (5, True), told
     first.terminate()
     first.communicate(timeout=60)
+    store.close()
+
+
+def test_a_download_that_goes_on_does_not_keep_it_from_ending(
+    config: dict[str, Any], tmp_path: Path, etcd: Etcd, placement: PlacementServer
+) -> None:
+    store = EtcdStore(etcd.client, config["etcd_prefix"])
+    process = start(config, tmp_path)
+    until(lambda: store.scan(keys.ALIVE).entries, "alive")
+    with gated_http(make_image(tmp_path / "images")) as server:
+        asked = replace(request(), image=ImageRef(server.url))
+        TestCloud.make(store, placement.endpoint).scheduler().create(asked)
+        until(lambda: server.asked, "the download has begun")
+        process.terminate()
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
     store.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from placet import configdrive
+from placet.guest_inputs import encode_user_data, guest_file
+from placet.metadata import guest_record, openstack_drive
+from placet.model import ImageRef, Nic, Spec
+from placet.schema import changed
 from tests.live.bare_guest import NO_NETWORK, BareGuest, bare_guest, create_overlay, wait_until, write_iso
 
 UUID = "83679162-1378-4288-a2d4-70e13ec132aa"
@@ -154,28 +161,105 @@ def test_nocloud_in_96_mib_without_a_network(image: Path, tmp_path: Path) -> Non
         assert guest.wait_for_exit() < 5
 
 
+COMPRESSED, ENCODING = encode_user_data(gzip.compress(USER_DATA.encode()))
+SPEC = Spec(
+    instance=UUID,
+    node="node-1",
+    name="web",
+    hostname="web.example.org",
+    image=ImageRef("mini.qcow2"),
+    allocations={},
+    nics=(Nic("52:54:00:12:34:56"),),
+    created_at=0.0,
+    request_id="req-1",
+    keys=(KEY,),
+    user_data=COMPRESSED,
+    user_data_encoding=ENCODING,
+    files=(
+        guest_file("/opt/a b/tool", b"#!/bin/sh\necho tool\n", 0o750),
+        guest_file("/etc/empty", b"", 0o600),
+        guest_file("/etc/binary", bytes(range(256)), 0o644),
+    ),
+)
+
+
+def assert_is_what_its_spec_says(guest: BareGuest) -> None:
+    assert guest.agent("guest-get-host-name") == {"host-name": "web"}
+    assert guest.run("cat /root/.ssh/authorized_keys").output == f"{KEY}\n"
+    assert guest.run(f"cat {USER_DATA_STATUS} /root/runs").output == "3\nran\n"
+    assert guest.run("'/opt/a b/tool'").output == "tool\n"
+    shown = guest.run("stat -c '%a %U %s' '/opt/a b/tool' /etc/empty /etc/binary").output
+    assert shown == "750 root 20\n600 root 0\n644 root 256\n"
+    assert guest.run("base64 -w 0 /etc/binary").output == base64.b64encode(bytes(range(256))).decode()
+
+
+@pytest.mark.parametrize(("layout", "seed"), [("openstack", "config-drive"), ("nocloud", "nocloud")])
+def test_a_drive_of_either_layout_brings_all_inputs(image: Path, tmp_path: Path, layout: str, seed: str) -> None:
+    drive = tmp_path / "config.iso"
+    drive.write_bytes(configdrive.build(changed(SPEC, config_drive=layout)))
+    disk = create_overlay(image, tmp_path / "disk.qcow2")
+    with bare_guest(disk, drives=[drive]) as guest:
+        guest.wait_for_console(f"{READY} hostname=web ip=10.0.2.15 seed={seed}")
+        guest.wait_for_agent()
+        assert_is_what_its_spec_says(guest)
+
+
 METADATA_SERVICE = """\
 import pathlib, sys
-path = sys.stdin.readline().split()[1]
-file = pathlib.Path(sys.argv[1] + path)
-body = file.read_text() if file.is_file() else ""
-status = "200 OK" if file.is_file() else "404 Not Found"
-print(f"HTTP/1.0 {status}\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}", end="")
+method, path, _ = sys.stdin.readline().split()
+headers = {}
+for line in iter(lambda: sys.stdin.readline().strip(), ""):
+    name, _, value = line.partition(": ")
+    headers[name.lower()] = value
+directory, token = pathlib.Path(sys.argv[1]), sys.argv[2]
+file = directory / path.lstrip("/")
+status, body = "404 Not Found", b"no\\n"
+if token and (method, path) == ("PUT", "/latest/api/token"):
+    status, body = ("200 OK", token.encode()) if headers["x-aws-ec2-metadata-token-ttl-seconds"] else ("400 Bad", b"")
+elif headers.get("x-aws-ec2-metadata-token", "") != token:
+    status = "401 Unauthorized"
+elif method == "PUT":
+    with (directory / "told").open("a") as told:
+        told.write(f"{path} {headers['content-length']}\\n")
+    status, body = "200 OK", b""
+elif file.is_file():
+    status, body = "200 OK", file.read_bytes()
+head = f"HTTP/1.1 {status}\\r\\nContent-Length: {len(body)}\\r\\nConnection: close\\r\\n\\r\\n"
+sys.stdout.buffer.write(head.encode() + body)
 """
+
+
+def metadata_network(directory: Path, token: str = "") -> tuple[str, str]:
+    """A network on which QEMU itself answers for the address, by running the service for each connection."""
+    service = directory / "service.py"
+    service.write_text(METADATA_SERVICE)
+    network = "user,model=virtio-net-pci,restrict=on,net=169.254.169.0/24,"
+    network += f"guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {service} {directory} {shlex.quote(token)}"
+    return ("-nic", network)
 
 
 def test_without_a_drive_the_metadata_service_is_asked(image: Path, tmp_path: Path) -> None:
     latest = tmp_path / "openstack/latest"
     latest.mkdir(parents=True)
     (latest / "meta_data.json").write_text(json.dumps({**META_DATA, "hostname": "cache"}))
-    service = tmp_path / "service.py"
-    service.write_text(METADATA_SERVICE)
-    # QEMU itself answers for the address, by running the service for each connection
-    network = "user,model=virtio-net-pci,restrict=on,net=169.254.169.0/24,"
-    network += f"guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {service} {tmp_path}"
     disk = create_overlay(image, tmp_path / "disk.qcow2")
-    with bare_guest(disk, network=("-nic", network)) as guest:
+    with bare_guest(disk, network=metadata_network(tmp_path)) as guest:
         guest.wait_for_console(f"{READY} hostname=cache ip=169.254.169.15 seed=metadata-service")
         guest.wait_for_agent()
         assert guest.run("cat /root/.ssh/authorized_keys").output == f"{KEY}\n{OTHER_KEY}\n"
         assert guest.run(f"cat {USER_DATA_STATUS}").status != 0
+
+
+def test_where_the_metadata_service_wants_a_token_all_inputs_come_by_it_and_it_is_told_ready(
+    image: Path, tmp_path: Path
+) -> None:
+    for path, body in openstack_drive(guest_record(SPEC)).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(body)
+    disk = create_overlay(image, tmp_path / "disk.qcow2")
+    with bare_guest(disk, network=metadata_network(tmp_path, token="AQ-secret==")) as guest:
+        guest.wait_for_console(f"{READY} hostname=web ip=169.254.169.15 seed=metadata-service")
+        guest.wait_for_agent()
+        assert_is_what_its_spec_says(guest)
+        told = tmp_path / "told"
+        wait_until("the word that it is ready", lambda: told.exists() and told.read_text() == "/placet/v1/ready 0\n")

@@ -55,7 +55,7 @@ RETRY_S = 2.0
 class InstantImages:
     """In place of placet.images.ImageCache: every image is there."""
 
-    def fetch(self, image: ImageRef) -> CachedImage:
+    def fetch(self, image: ImageRef, progress: object = None) -> CachedImage:
         return CachedImage(Path(image.source), "qcow2", 64 * 2**20)
 
 
@@ -66,12 +66,14 @@ class Fetchers:
         self._machine = machine
         self._clock = clock
 
-    def submit(self, fetch: Callable[[ImageRef], CachedImage], image: ImageRef) -> Future[CachedImage]:
+    def submit(
+        self, fetch: Callable[[ImageRef, object], CachedImage], image: ImageRef, progress: object
+    ) -> Future[CachedImage]:
         future: Future[CachedImage] = Future()
         if self._machine.image_s:
-            self._clock.call_later(self._machine.image_s, lambda: future.set_result(fetch(image)))
+            self._clock.call_later(self._machine.image_s, lambda: future.set_result(fetch(image, progress)))
         else:
-            future.set_result(fetch(image))
+            future.set_result(fetch(image, progress))
         return future
 
 
@@ -142,7 +144,18 @@ class Agent(Process):
         specs = SpecFiles(machine.directory / "specs")
         images, records = cast(ImageCache, InstantImages()), GuestRecords(machine.directory / "metadata")
         self._worker = Worker(
-            machine.node, cloud, store, claims, driver, images, records, specs, story, self.queue.add, wall
+            machine.node,
+            cloud,
+            store,
+            claims,
+            driver,
+            images,
+            records,
+            specs,
+            story,
+            self.queue.add,
+            self.queue.add_later,
+            wall,
         )
         alive = Alive(machine.node, machine.name, "127.0.0.1", hypervisor.uuid, "fake", "fake", wall())
         self._heartbeat = Heartbeat(store, alive, TTL_S, wall, monotonic)

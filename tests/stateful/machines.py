@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from placet.drivers.fake import FakeDriver, FakeHypervisor
-from placet.hypervisor import CachedImage, Hypervisor, Observed
+from placet.hypervisor import CachedImage, ConsolePiece, Hypervisor, Observed
 from placet.model import Spec
 from placet.resources import Inventory
 from tests.stateful.ghost import Ghost
@@ -74,6 +74,9 @@ class WatchedDriver:
     def observe(self, instance: str) -> Observed:
         return self._carry("observe", lambda: self._inner.observe(instance))
 
+    def console(self, instance: str, lines: int, offset: int | None = None) -> ConsolePiece:
+        return self._carry("console", lambda: self._inner.console(instance, lines, offset))
+
     def create_disk(self, spec: Spec, image: CachedImage) -> None:
         def call() -> None:
             if spec.instance not in self._machine.hypervisor.disks:
@@ -82,6 +85,9 @@ class WatchedDriver:
             self._inner.create_disk(spec, image)
 
         self._carry("create_disk", call)
+
+    def images_in_use(self) -> frozenset[Path]:
+        return self._inner.images_in_use()
 
     def define(self, spec: Spec) -> None:
         def call() -> None:

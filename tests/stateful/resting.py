@@ -8,6 +8,7 @@ from tests.stateful.simulation import Simulation
 from tests.stateful.tasks import TO_THE_END
 
 MAX_ROUNDS = 12
+LASTING = ("nodes/", "published/", "instances/", "names/", "intents/")
 
 
 def rest(cloud: Simulation) -> list[Finding]:
@@ -52,7 +53,7 @@ def heal(cloud: Simulation) -> None:
 def _picture(cloud: Simulation) -> object:
     """What lasts."""
     entries = cloud.etcd.scan("").entries
-    lasting = [(e.key, e.value) for e in entries if e.key.startswith(("nodes/", "instances/", "names/", "intents/"))]
+    lasting = [(e.key, e.value) for e in entries if e.key.startswith(LASTING)]
     lasting = [(key, value) for key, value in lasting if "/seen" not in key]
     held = [(instance, cloud.placement.allocation(instance).allocations) for instance in cloud.instances]
     machines = [(sorted(m.hypervisor.domains), sorted(m.hypervisor.disks)) for m in cloud.machines]

@@ -16,7 +16,7 @@ from random import Random
 from unittest import mock
 from uuid import UUID, uuid5
 
-from placet import failpoints, following, keys, worker
+from placet import failpoints, fetching, following, keys
 from placet.asking import Asking
 from placet.claims import Claims
 from placet.cloud import join_cloud
@@ -24,9 +24,10 @@ from placet.destroying import Destroyer
 from placet.doctor import Doctor
 from placet.drivers.fake import FakeHypervisor
 from placet.errors import Conflict, NothingFits, NotYet
+from placet.guest_records import GuestRecords
 from placet.index_repair import IndexRepair
 from placet.lifecycle import Power
-from placet.model import Finding, ImageRef, Spec, decode, encode
+from placet.model import Finding, ImageRef, Published, Spec, decode, encode
 from placet.nodes import Nodes
 from placet.placement import Allocation
 from placet.query import parse_query
@@ -63,8 +64,8 @@ class Simulation:
         self.etcd, self.placement = self.world.etcd, self.world.placement
         for point in failpoints.POINTS:
             self._stack.enter_context(failpoints.at(point, partial(self.kernel.at, point)))
-        self._stack.enter_context(mock.patch.object(worker, "ThreadPoolExecutor", self._fetchers))
-        self._stack.enter_context(mock.patch.object(worker, "MOMENT_S", 0.0))
+        self._stack.enter_context(mock.patch.object(fetching, "ThreadPoolExecutor", self._fetchers))
+        self._stack.enter_context(mock.patch.object(fetching, "MOMENT_S", 0.0))
         self._stack.enter_context(mock.patch.object(following, "PAUSE_S", 0.0))
         self.cloud = join_cloud(self.etcd, None, new_uuid, self.clock.wall())
         self.machines = [self._machine(f"n{number}", directory, new_uuid) for number in range(machines)]
@@ -220,6 +221,14 @@ class Simulation:
     def vanish(self, machine: Machine, instance: str, heard: bool) -> None:
         """Somebody undefines a domain; its disk stays."""
         del machine.hypervisor.domains[instance]
+        self._tell(machine, instance, heard)
+
+    def publish(self, machine: Machine, instance: str, heard: bool) -> None:
+        """A guest that runs tells the metadata service which life it is of, and that it is ready."""
+        records, life = GuestRecords(machine.directory / "metadata"), machine.lives[instance].request_id
+        if machine.hypervisor.domains[instance].power is Power.RUNNING and records.has(instance):
+            now = self.clock.wall()
+            records.published.write(Published(instance, now, now, {"life": life}))
         self._tell(machine, instance, heard)
 
     # somebody meddles

@@ -70,6 +70,7 @@ stages = st.lists(st.tuples(stops, overtakings), min_size=1, max_size=2)
 numbers = st.integers(0, 5)
 
 
+GUEST_EVENTS = ("off", "crash", "vanish", "publish")
 HAPPENINGS: dict[str, Callable[[Simulation, Machine], object]] = {
     "etcd is cut off": lambda _cloud, machine: machine.cut.add("store"),
     "Placement is cut off": lambda _cloud, machine: machine.cut.add("placement"),
@@ -200,7 +201,7 @@ class Histories(RuleBasedStateMachine):
     def happens(self, number: int, what: str) -> None:
         HAPPENINGS[what](self.cloud, self._machine(number))
 
-    @rule(number=numbers, guest=numbers, what=st.sampled_from(["off", "crash", "vanish"]), heard=st.booleans())
+    @rule(number=numbers, guest=numbers, what=st.sampled_from(GUEST_EVENTS), heard=st.booleans())
     def guest_event(self, number: int, guest: int, what: str, heard: bool) -> None:
         machine = self._machine(number)
         guests = sorted(machine.hypervisor.domains)
@@ -209,6 +210,8 @@ class Histories(RuleBasedStateMachine):
         instance = guests[guest % len(guests)]
         if what == "vanish":
             self.cloud.vanish(machine, instance, heard)
+        elif what == "publish":
+            self.cloud.publish(machine, instance, heard)
         else:
             self.cloud.power_off(machine, instance, what == "crash", heard)
 

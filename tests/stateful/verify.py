@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from placet import keys
 from placet.cluster import read_cluster
-from placet.lifecycle import State
-from placet.model import BadRecord, Finding, Index, Spec, Status, decode
+from placet.lifecycle import Stage, State
+from placet.model import BadRecord, Finding, Index, Published, Spec, Status, decode
 from placet.store import Entry
 from tests.stateful.machines import Machine
 from tests.stateful.simulation import Simulation
@@ -102,6 +102,16 @@ def _is_whole(cloud: Simulation, machine: Machine, instance: str) -> None:
     assert instance in machine.hypervisor.domains, f"{instance} has no domain and is {status}"
     assert instance in machine.hypervisor.disks, f"{instance} has no disk and is {status}"
     assert machine.lives[instance].request_id == spec.request_id, f"{instance}: an earlier life's domain"
+    _is_heard(cloud, machine, spec, status)
+
+
+def _is_heard(cloud: Simulation, machine: Machine, spec: Spec, status: Status) -> None:
+    """What its guest published, and no earlier one's, is in etcd."""
+    said = _read(Published, cloud.etcd.get(keys.published(machine.node, spec.instance)))
+    if (machine.directory / "published" / f"{spec.instance}.json").exists():
+        assert said is not None and Stage.READY.value in status.stages, f"{spec.instance} is ready, and is {status}"
+    if said is not None and not cloud.ghost.restored:
+        assert said.data == {"life": spec.request_id}, f"{spec.instance}: an earlier life said {said}"
 
 
 def _nothing_left(cloud: Simulation, machines: Iterable[Machine], instance: str) -> None:
@@ -111,12 +121,14 @@ def _nothing_left(cloud: Simulation, machines: Iterable[Machine], instance: str)
             "a disk": instance in machine.hypervisor.disks,
             "a spec file": (machine.directory / "specs" / f"{instance}.json").exists(),
             "a metadata record": (machine.directory / "metadata" / f"{instance}.json").exists(),
+            "what it published": (machine.directory / "published" / f"{instance}.json").exists(),
             "a status": cloud.etcd.get(keys.status(machine.node, instance)) is not None,
+            "a publication": cloud.etcd.get(keys.published(machine.node, instance)) is not None,
             "a destroy": cloud.etcd.get(keys.destroy(machine.node, instance)) is not None,
             "an allocation": machine.node in cloud.placement.allocation(instance).allocations,
         }
-        if instance in cloud.ghost.tampered:  # whose spec somebody deleted by hand leaves its status
-            del places["a status"]
+        if instance in cloud.ghost.tampered:  # whose spec somebody deleted by hand leaves these
+            del places["a status"], places["a publication"]
         left = [what for what, there in places.items() if there]
         assert not left, f"of {instance} there is {', '.join(left)} on {machine.name}"
 

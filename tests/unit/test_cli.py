@@ -43,6 +43,9 @@ def test_the_first_word_decides(argv: list[str], verb: str) -> None:
         (["destroy", "web", "--wait-timeout", "nan"], "invalid seconds value: 'nan'"),
         (["resources=VCPU:1", "a", "--image", "b", "--config", "/dev/null"], "unrecognized"),
         (["--config", "/nonexistent", "list"], "/nonexistent: no such file"),
+        (["resources=VCPU:1", "--wait-for", "login"], "invalid choice: 'login' (choose from 'ip', 'agent', 'ready')"),
+        (["resources=VCPU:1", "--config-drive", "iso"], "choose from 'auto', 'openstack', 'nocloud', 'none'"),
+        (["resources=VCPU:1", "--metadata-tokens", "yes"], "choose from 'auto', 'optional', 'required'"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_exit_2(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

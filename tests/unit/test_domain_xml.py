@@ -62,6 +62,11 @@ def test_its_disk_and_config_drive_are_on_virtio_with_explicit_formats() -> None
     assert [one.find("readonly") is not None for one in (disk, drive)] == [False, True]
 
 
+@pytest.mark.parametrize(("config_drive", "disks"), [("openstack", 2), ("nocloud", 2), ("none", 1)])
+def test_an_instance_that_wants_no_config_drive_has_none(config_drive: str, disks: int) -> None:
+    assert len(domain(changed(SPEC, config_drive=config_drive)).findall("devices/disk")) == disks
+
+
 def test_the_shared_image_is_not_given_to_qemu() -> None:
     found = domain(backing=Backing(Path("/images/mini.raw"), "raw"))
 
@@ -74,6 +79,14 @@ def test_the_shared_image_is_not_given_to_qemu() -> None:
 def test_emulated_guests_get_a_small_translation_cache() -> None:
     assert domain().find("features/tcg/tb-cache") is not None
     assert domain(host=changed(HOST, virt_type="kvm")).find("features/tcg") is None
+
+
+def test_its_firmware_tells_of_its_cloud() -> None:
+    found = domain()
+
+    assert found.find("os/smbios[@mode='sysinfo']") is not None
+    entries = {entry.get("name"): entry.text for entry in found.findall("sysinfo[@type='smbios']/system/entry")}
+    assert entries == {"manufacturer": "Placet", "product": "OpenStack Compute"}
 
 
 def test_under_kvm_guests_see_the_real_cpu() -> None:
@@ -95,6 +108,13 @@ def test_without_a_bridge_its_one_nic_is_on_the_nat_network() -> None:
     assert nic.find("source[@network='placet']") is not None
     assert nic.find("mac[@address='52:54:00:00:00:01']") is not None
     assert nic.find("model[@type='virtio']") is not None
+
+
+def test_its_port_on_the_nat_network_is_known_by_its_mac_before_it_is_there() -> None:
+    nat, bridged = domain(host=changed(HOST, bridge="br0")).findall("devices/interface")
+
+    assert nat.find("target[@dev='pl-525400000001']") is not None
+    assert bridged.find("target") is None
 
 
 def test_a_nodes_bridge_gets_a_second_nic_with_a_mac_that_stays() -> None:

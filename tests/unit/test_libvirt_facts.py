@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import libvirt
@@ -12,8 +12,9 @@ import pytest
 from placet.drivers.libvirt.capabilities import describe
 from placet.drivers.libvirt.errors import translate
 from placet.drivers.libvirt.guest_agent import MOST_ADDRESSES, usable
-from placet.drivers.libvirt.network_xml import build_network, same_network
-from placet.drivers.libvirt.observation import with_agents_word
+from placet.drivers.libvirt.network_xml import build_network, same_network, subnet6_in
+from placet.drivers.libvirt.observation import reserved_addresses, with_agents_word
+from placet.drivers.libvirt.reservations import Reservation
 from placet.drivers.libvirt.traits import KNOWN_FLAGS, traits_of
 from placet.errors import Fault, Refused, Unreachable
 from placet.hypervisor import Network, Owner
@@ -27,6 +28,7 @@ BOTH = f"<capabilities>{HOST}{OFFER.format(KVM)}</capabilities>"
 QEMU = f"<capabilities>{HOST}{OFFER.format('')}</capabilities>"
 OWNER = Owner("the-cloud", "the-node")
 NETWORK = Network("placet", "placet0", IPv4Network("198.19.7.0/24"))
+NETWORK6 = Network("placet", "placet0", NETWORK.subnet, subnet6=IPv6Network("fd00:0:0:7::/64"))
 NAT, BRIDGED = Nic("52:54:00:00:00:01"), Nic("52:54:00:00:00:02", network="bridge")
 
 
@@ -66,6 +68,10 @@ def test_of_an_agents_addresses_only_those_count_that_others_can_reach() -> None
     assert len(usable([f"198.51.100.{number}" for number in range(200)])) == MOST_ADDRESSES
 
 
+def test_an_endless_address_of_an_agents_is_not_even_read() -> None:
+    assert usable(["1" * 10_000_000, "198.51.100.7"]) == ("198.51.100.7",)
+
+
 def test_an_agent_can_confirm_a_reserved_address_but_name_no_other_there() -> None:
     reserved = Address("198.19.7.5", NAT.mac)
 
@@ -79,6 +85,39 @@ def test_an_agent_names_the_addresses_on_the_bridge_of_the_guests_own_nic() -> N
     told = {BRIDGED.mac: ("198.51.100.7",), "52:54:00:00:00:99": ("198.51.100.8",)}
 
     assert with_agents_word([], [NAT, BRIDGED], told) == (Address("198.51.100.7", BRIDGED.mac, "bridge", "agent"),)
+
+
+def test_an_agent_cannot_claim_an_address_of_the_nat_network_on_the_bridge() -> None:
+    told = {BRIDGED.mac: ("198.19.7.9", "2001:db8:7::9", "198.51.100.7")}
+    nat = (IPv4Network("198.19.7.0/24"), IPv6Network("2001:db8:7::/64"))
+
+    assert with_agents_word([], [BRIDGED], told, nat) == (Address("198.51.100.7", BRIDGED.mac, "bridge", "agent"),)
+
+
+def test_an_agents_word_confirms_an_ipv6_address_as_well() -> None:
+    reserved = reserved_addresses([Reservation(NAT.mac, IPv4Address("198.19.7.5"), IPv6Address("fd00::5"))], ())
+
+    confirmed = with_agents_word(reserved, [NAT], {NAT.mac: ("fd00::5",)})
+    assert [(one.ip, one.confirmed_by) for one in confirmed] == [("198.19.7.5", None), ("fd00::5", "agent")]
+
+
+def test_ipv4_addresses_of_all_nics_come_before_those_of_ipv6() -> None:
+    both = [
+        Reservation(f"52:54:00:00:00:0{n}", IPv4Address(f"198.19.7.{n}"), IPv6Address(f"fd00::{n}")) for n in (1, 2)
+    ]
+
+    found = reserved_addresses(both, {IPv4Address("198.19.7.2"), IPv6Address("fd00::2")})
+    assert [one.ip for one in found] == ["198.19.7.1", "198.19.7.2", "fd00::1", "fd00::2"]
+    assert [one.confirmed_by for one in found] == [None, "lease", None, "lease"]
+
+
+def test_a_network_with_ipv6_says_so_again_when_libvirt_shows_it() -> None:
+    ours = build_network(OWNER, NETWORK6, Path("/dhcp"))
+    as_libvirt_shows_it = ours.replace('ipv6="yes" />', 'ipv6="yes"><port start="1024" end="65535" /></nat>')
+
+    assert as_libvirt_shows_it != ours and same_network(ours, as_libvirt_shows_it)
+    assert subnet6_in(as_libvirt_shows_it) == NETWORK6.subnet6
+    assert subnet6_in(build_network(OWNER, NETWORK, Path("/dhcp"))) is None
 
 
 def test_a_network_is_the_same_whatever_libvirt_adds_to_it() -> None:
@@ -96,9 +135,10 @@ def test_a_network_is_the_same_whatever_libvirt_adds_to_it() -> None:
     [
         Network("placet", "placet1", NETWORK.subnet),
         Network("placet", "placet0", IPv4Network("198.19.8.0/24")),
+        NETWORK6,
     ],
 )
-def test_a_network_with_another_bridge_or_subnet_is_another(other: Network) -> None:
+def test_a_network_with_another_bridge_or_subnets_is_another(other: Network) -> None:
     assert not same_network(build_network(OWNER, NETWORK, Path("/dhcp")), build_network(OWNER, other, Path("/dhcp")))
 
 

@@ -5,90 +5,19 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from placet.guest_records import GuestRecords
-from placet.metadata import GuestRecord
 from placet.metadata_process import MetadataProcess
-from placet.model import Address, Nic
+from tests.support.md_server import LOOPBACK, Service, command_line, guest, started_port, wait_for
 
 WEB, DB, STRICT, NOBODY = "127.1.0.1", "127.1.0.2", "127.1.0.3", "127.1.0.9"
 TTL = "60"
-
-
-def guest(name: str, ip: str, metadata_tokens: str = "optional") -> GuestRecord:
-    mac = "52:54:00:00:00:0" + ip[-1]
-    return GuestRecord(
-        instance=f"00000000-0000-4000-8000-00000000000{ip[-1]}",
-        name=name,
-        hostname=name,
-        project="default",
-        image="/a",
-        nics=(Nic(mac),),
-        created_at=0.0,
-        addresses=(Address(ip, mac),),
-        user_data=f"#!/bin/sh\n# of {name}\n",
-        metadata_tokens=metadata_tokens,
-    )
-
-
-class Service:
-    """One running `python -m md_server`, and how a guest asks it."""
-
-    def __init__(self, records: Path, log_file: Path) -> None:
-        self.records = GuestRecords(records)
-        self.log_file = log_file
-        command = [sys.executable, "-m", "md_server", "--records", str(records), "--device", ""]
-        with log_file.open("wb") as lines:
-            self.process = subprocess.Popen(
-                [*command, "--address", "127.0.0.1", "--port", "0", "--until-eof"], stdin=subprocess.PIPE, stderr=lines
-            )
-        self.port = started_port(log_file)
-
-    def ask(self, source: str, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=5, source_address=(source, 0))
-        try:
-            connection.request(method, path, None, {name.replace("_", "-"): v for name, v in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def end_stdin(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-    def raw(self, source: str, sent: bytes) -> bytes:
-        """All that comes back until the server hangs up."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5, source_address=(source, 0)) as connection:
-            connection.sendall(sent)
-            received = b""
-            try:
-                while chunk := connection.recv(65536):
-                    received += chunk
-            except ConnectionResetError:
-                pass
-            return received
-
-
-def started_port(log_file: Path) -> int:
-    return int(wait_for(lambda: re.search(r"metadata-service-started.* port=(\d+)", log_file.read_text()))[1])
-
-
-def wait_for(look: Callable[[], re.Match[str] | None], deadline_s: float = 5.0) -> re.Match[str]:
-    deadline = time.monotonic() + deadline_s
-    while (found := look()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +50,7 @@ def test_an_unknown_source_gets_404_for_everything(service: Service) -> None:
 def test_no_header_makes_one_guest_another(service: Service) -> None:
     for header in ("X_Forwarded_For", "X_Real_IP", "Forwarded", "X_Instance_ID", "Host"):
         request = {header: DB}
-        assert service.ask(WEB, "/latest/meta-data/hostname", "GET", **request)[1] == b"web"
+        assert service.ask(WEB, "/latest/meta-data/hostname", "GET", None, **request)[1] == b"web"
 
 
 def test_a_guest_that_comes_goes_or_changes_is_seen_by_the_next_request(service: Service) -> None:
@@ -224,12 +153,18 @@ def test_the_service_is_small(service: Service) -> None:
     assert resident < 40 * 2**20
 
 
-def test_a_taken_port_is_told_in_one_line(service: Service, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "md_server", "--records", str(tmp_path), "--device", ""]
+def test_the_service_has_none_of_roots_privileges_but_to_look(service: Service) -> None:
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
 
-    done = subprocess.run(
-        [*command, "--address", "127.0.0.1", "--port", str(service.port)], capture_output=True, text=True, check=False
-    )
+    assert {int(found[name], 16) for name in ("CapEff", "CapPrm")} == {1 << 2}, "CAP_DAC_READ_SEARCH"
+    assert found["NoNewPrivs"] == "1"
+
+
+def test_a_taken_port_is_told_in_one_line(service: Service, tmp_path: Path) -> None:
+    command = [*command_line(tmp_path / "records"), "--port", str(service.port)]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
@@ -237,7 +172,7 @@ def test_a_taken_port_is_told_in_one_line(service: Service, tmp_path: Path) -> N
 
 
 def test_a_missing_device_is_told_after_the_wait(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "md_server", "--records", str(tmp_path), "--device", "none0", "--wait", "0.1"]
+    command = command_line(tmp_path / "records", "--device", "none0", "--wait", "0.1")
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -248,7 +183,8 @@ def test_a_missing_device_is_told_after_the_wait(tmp_path: Path) -> None:
 def test_the_agents_child_is_started_again_when_it_died_and_ends_with_stop(tmp_path: Path) -> None:
     log_file = tmp_path / "log"
     GuestRecords(tmp_path / "records")
-    child = MetadataProcess(tmp_path / "records", "", address="127.0.0.1", port=0, log_file=log_file)
+    options = (*LOOPBACK, "--port", "0")
+    child = MetadataProcess(tmp_path / "records", tmp_path / "published", "", *options, log_file=log_file)
     try:
         assert not child.ensure(), "it was not there"
         started_port(log_file)
@@ -274,3 +210,32 @@ def test_sigterm_ends_the_service_well(tmp_path: Path) -> None:
 
     assert service.process.wait(5) == 0
     service.end_stdin()
+
+
+def test_what_a_guest_publishes_lies_in_a_file_of_its_own_for_root_alone(service: Service) -> None:
+    assert service.ask(WEB, "/placet/v1/ready", "PUT")[0] == 200
+    assert service.ask(WEB, "/placet/v1/data/colour", "PUT", b"blue")[0] == 200
+
+    assert service.ask(WEB, "/placet/v1/data/colour")[1] == b"blue"
+    assert service.ask(DB, "/placet/v1/data/colour")[0] == 404
+    files = list((service.log_file.parent / "published").iterdir())
+    assert [path.name for path in files] == [f"{guest('web', WEB).instance}.json"]
+    assert files[0].stat().st_mode & 0o777 == 0o600
+    found = service.published.read(guest("web", WEB).instance)
+    assert found is not None and found.ready_at is not None and found.data == {"colour": "blue"}
+
+
+def test_what_was_published_outlives_the_service(service: Service, tmp_path: Path) -> None:
+    other = Service(tmp_path / "records", tmp_path / "log")
+    other.records.write(guest("web", WEB))
+    other.ask(WEB, "/placet/v1/data/colour", "PUT", b"blue")
+    other.process.kill()
+    other.process.wait()
+    again = Service(tmp_path / "records", tmp_path / "log")
+
+    again.ask(WEB, "/placet/v1/data/size", "PUT", b"large")
+
+    assert again.ask(WEB, "/placet/v1/data")[1] == b"colour\nsize"
+    for each in (other, again):
+        each.end_stdin()
+    assert again.process.wait(5) == 0

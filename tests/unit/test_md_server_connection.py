@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
-import time
-from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from md_server.answers import Answer, Request
-from md_server.connection import Admission, Connection, Limits
+from md_server.admission import Admission, Limits
+from md_server.connection import Connection
+from md_server.messages import Answer, Request
 from md_server.tokens import Tokens
+from tests.support.md_server import Wire, connect, everything, hello, is_hung_up, served
 
 
 def test_a_token_expires() -> None:
@@ -29,38 +30,6 @@ def test_a_token_expires() -> None:
 @given(st.binary())
 def test_no_bytes_are_a_token(token: bytes) -> None:
     assert not Tokens(b"secret").valid(token, "a", now=0.0)
-
-
-def hello(request: Request) -> Answer:
-    return Answer(200, b"hello")
-
-
-def served(limits: Limits, answer: Callable[[Request], Answer], clients: Callable[[int], object]) -> None:
-    """Run `clients(port)` in a thread against a server with these limits."""
-
-    async def run() -> None:
-        admission = Admission(limits)
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(answer, admission), "127.0.0.1", 0)
-        async with server:
-            await asyncio.to_thread(clients, server.sockets[0].getsockname()[1])
-            deadline = loop.time() + 5
-            while admission.open:
-                assert loop.time() < deadline, "every connection gives its place back"
-                await asyncio.sleep(0.01)
-
-    asyncio.run(run())
-
-
-def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
-
-
-def is_hung_up(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True
 
 
 @pytest.mark.parametrize(
@@ -86,7 +55,9 @@ def test_a_client_that_takes_no_answers_costs_little_and_is_hung_up_on() -> None
     def greedy(port: int) -> None:
         with connect(port) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
-            time.sleep(0.5)
+            ending = select.poll()
+            ending.register(connection, select.POLLERR)
+            assert ending.poll(5000), "the server has ended it"
 
     served(Limits(request_s=0.2), large, greedy)
     assert answered < 500
@@ -119,59 +90,65 @@ def test_an_answer_that_fails_is_500_without_particulars() -> None:
     served(Limits(), broken, ask)
 
 
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written."""
+def test_a_client_that_closes_its_side_still_gets_what_it_asked_for() -> None:
+    def ask(port: int) -> None:
+        with connect(port) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+            connection.shutdown(socket.SHUT_WR)
+            assert everything(connection).count(b"hello") == 100
 
-    def __init__(self) -> None:
-        super().__init__({"peername": ("10.0.0.1", 1)})
-        self.written = b""
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.closed
-        self.written += bytes(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.closed
+    served(Limits(), hello, ask)
 
 
-PIECES = st.sampled_from(
-    [
-        *(b"GET / HTTP/1.1\r\n", b"HEAD /a HTTP/1.0\r\n", b"PUT /latest/api/token HTTP/1.1\r\n", b"Host: x\r\n"),
-        *(
-            b"\r\n",
-            b"\n",
-            b"Content-Length: 3\r\n",
-            b"Content-Length: -1\r\n",
-            b"abc",
-            b"Transfer-Encoding: chunked\r\n",
-        ),
-        *(b"3\r\nabc\r\n", b"0\r\n\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n"),
-        *(b"CONNECT x:1 HTTP/1.1\r\n", b"X-Forwarded-For: \xff\r\n", b" folded\r\n", b"PRI * HTTP/2.0\r\n\r\n", b"\0"),
-    ]
-)
+def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:
+    def ask(port: int) -> None:
+        with connect(port) as connection:
+            head = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(head)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+            connection.sendall(b"abc")
+            assert connection.recv(65536).endswith(b"body abc")
+
+    served(Limits(), lambda request: Answer(200, b"body " + request.body), ask)
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(PIECES | st.binary(max_size=20), max_size=15))
-def test_any_bytes_in_any_pieces_end_in_answers_or_silence(pieces: list[bytes]) -> None:
-    async def feed() -> bytes:
-        wire, admission = Wire(), Admission(Limits())
-        connection = Connection(hello, admission)
-        connection.connection_made(wire)
-        for piece in pieces:
-            if not wire.closed:
-                connection.data_received(piece)
-        if not wire.closed:
-            connection.eof_received()
-        connection.connection_lost(None)
-        assert not admission.open
-        return wire.written
+def test_many_requests_at_once_do_not_keep_the_other_guests_waiting() -> None:
+    answered: list[str] = []
 
-    written = asyncio.run(feed())
-    assert written == b"" or written.startswith(b"HTTP/1.1 ")
+    def note(request: Request) -> Answer:
+        answered.append(request.source)
+        return Answer(200)
+
+    async def feed() -> None:
+        admission = Admission(Limits())
+        greedy, other = Wire("10.0.0.1"), Wire("10.0.0.2")
+        connections = [Connection(note, admission) for _ in range(2)]
+        for connection, wire in zip(connections, (greedy, other), strict=True):
+            connection.connection_made(wire)
+        connections[0].data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        assert not greedy.reading, "nothing more is taken from it meanwhile"
+        connections[1].data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answered.index("10.0.0.2") < 20
+        while not greedy.reading:
+            await asyncio.sleep(0)
+        for connection in connections:
+            connection.connection_lost(None)
+
+    asyncio.run(feed())
+    assert answered.count("10.0.0.1") == 1000
+
+
+def test_when_all_places_are_taken_who_has_most_makes_room() -> None:
+    ended: list[str] = []
+    admission = Admission(Limits(connections=5, connections_a_source=3))
+
+    def enter(source: str, name: str) -> bool:
+        return admission.enter(source, lambda: ended.append(name))
+
+    assert all(enter("a", f"a{number}") for number in range(3))
+    assert not enter("a", "a3"), "that is all for one"
+    assert enter("b", "b0") and enter("b", "b1")
+    assert enter("c", "c0") and ended == ["a0"], "the oldest of who has most"
+    assert enter("d", "d0") and enter("e", "e0") and ended == ["a0", "a1", "b0"]
+    assert not enter("f", "f0"), "all have one, which nobody takes from them"
+    assert {source: len(drops) for source, drops in admission.open.items()} == dict.fromkeys("abcde", 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placet import metadata, model
+from placet.guest_inputs import encode_user_data, guest_file
+from placet.metadata.files import BOOTHOOK
 from placet.model import Address, ImageRef, Nic, Spec
+from placet.schema import changed
 
 UUID = "3f2c4d5e-8b1a-4c3d-9e0f-000000000001"
 KEYS = ("ssh-ed25519 AAAAC3Nza me@laptop", "ssh-ed25519 AAAAC3Nzb you@desk\n")
@@ -136,9 +142,118 @@ def test_nocloud_files_are_yaml_that_matches_nics_by_mac() -> None:
     }
     network = yaml.safe_load(files["network-config"])
     assert network["version"] == 2
-    assert network["ethernets"]["nic0"] == {"match": {"macaddress": FIRST.mac}, "dhcp4": True}
+    assert network["ethernets"]["nic0"] == {"match": {"macaddress": FIRST.mac}, "set-name": "eth0", "dhcp4": True}
     assert network["ethernets"]["nic1"]["optional"], "a boot does not wait for the bridge's DHCP"
     assert files["user-data"].decode() == SPEC.user_data
+
+
+def test_gzipped_user_data_is_handed_over_byte_for_byte() -> None:
+    data = gzip.compress(b"#!/bin/sh\n")
+    user_data, encoding = encode_user_data(data)
+    tree = metadata.tree(metadata.guest_record(changed(SPEC, user_data=user_data, user_data_encoding=encoding)))
+
+    assert metadata.find(tree, "/latest/user-data") == metadata.find(tree, "/openstack/latest/user_data") == data
+
+
+def test_properties_are_openstacks_meta_and_ec2s_tags() -> None:
+    record = metadata.guest_record(changed(SPEC, properties={"role": "db", "a.b:c": ""}))
+    tree = metadata.tree(record)
+
+    meta_data = metadata.find(tree, "/openstack/latest/meta_data.json") or b""
+    assert json.loads(meta_data)["meta"] == {"role": "db", "a.b:c": ""}
+    assert yaml.safe_load(metadata.nocloud_documents(record)["meta-data"])["meta"] == {"role": "db", "a.b:c": ""}
+    assert metadata.find(tree, "/latest/meta-data/tags/instance/") == b"role\na.b:c"
+    assert metadata.find(tree, "/latest/meta-data/tags/instance/role") == b"db"
+    assert "tags/" not in text("/latest/meta-data/"), "one without properties has no tags"
+
+
+FILES = (guest_file("/etc/app/it's here", b"\0one\n", 0o640), guest_file("/empty", b"", 0o755))
+
+
+def test_the_openstack_service_lists_files_and_has_their_content_beside_the_versions() -> None:
+    tree = metadata.tree(metadata.guest_record(changed(SPEC, files=FILES)))
+
+    listed = json.loads(metadata.find(tree, "/openstack/latest/meta_data.json") or b"")["files"]
+    assert [each["path"] for each in listed] == ["/etc/app/it's here", "/empty"]
+    assert [metadata.find(tree, "/openstack" + each["content_path"]) for each in listed] == [b"\0one\n", b""]
+    assert b"content" not in (metadata.find(tree, "/openstack") or b"")
+    assert metadata.find(TREE, "/openstack/content") is None
+
+
+def boothooks(files: tuple[model.GuestFile, ...]) -> set[bytes]:
+    """What cloud-init's sources find as vendor data: OpenStack's and NoCloud's."""
+    record = metadata.guest_record(changed(SPEC, files=files))
+    vendor_data = metadata.openstack_documents(record)["vendor_data.json"]
+    return {json.loads(vendor_data)["cloud-init"].encode(), metadata.nocloud_documents(record)["vendor-data"]}
+
+
+def run_boothook(files: tuple[model.GuestFile, ...], directory: Path) -> None:
+    """Run what cloud-init runs at each boot; the script's own paths are taken below a directory."""
+    (script,) = boothooks(files)
+    marker = "/var/lib/cloud/"
+    assert script.startswith(b"#cloud-boothook\n#!/bin/sh\n") and script.decode().count(marker) == 1
+    program = script.decode().replace(marker, f"{directory}{marker}")
+    subprocess.run(["/bin/sh"], input=program, text=True, check=True)
+
+
+def test_the_vendor_data_puts_files_into_place_once_with_their_modes(tmp_path: Path) -> None:
+    files = tuple(changed(file, path=f"{tmp_path}{file.path}") for file in FILES)
+    first, second = (Path(file.path) for file in files)
+    run_boothook(files, tmp_path)
+
+    assert (first.read_bytes(), second.read_bytes()) == (b"\0one\n", b"")
+    assert (first.stat().st_mode & 0o777, second.stat().st_mode & 0o777) == (0o640, 0o755)
+    assert (first.parent.stat().st_mode & 0o755) == 0o755
+    first.write_bytes(b"changed by its user\n")
+    run_boothook(files, tmp_path)
+    assert first.read_bytes() == b"changed by its user\n"
+
+
+def test_the_vendor_data_gives_what_cloud_init_has_written_by_itself_only_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    path.chmod(0o660)
+    written_at = path.stat().st_mtime_ns
+    run_boothook((guest_file(str(path), b"content", 0o600),), tmp_path)
+
+    assert (path.stat().st_mode & 0o777, path.stat().st_mtime_ns) == (0o600, written_at)
+
+
+def test_the_vendor_data_tells_when_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(subprocess.CalledProcessError):
+        run_boothook((guest_file(f"{tmp_path}/file/below-a-file", b"", 0o644),), tmp_path)
+    assert not (tmp_path / "var").exists(), "the next boot tries again"
+
+
+def test_without_files_there_is_no_vendor_data() -> None:
+    assert text("/openstack/latest/vendor_data.json") == "{}"
+    assert "vendor-data" not in metadata.nocloud_documents(RECORD)
+    assert BOOTHOOK.startswith("#cloud-boothook")
+
+
+IPV6 = [Address("fd00:198:19::5", FIRST.mac), Address("198.19.0.5", FIRST.mac)]
+
+
+def test_an_ipv6_address_is_asked_for_only_where_there_is_one() -> None:
+    record = metadata.guest_record(SPEC, IPV6)
+    ethernets = yaml.safe_load(metadata.nocloud_documents(record)["network-config"])["ethernets"]
+
+    assert [ethernet.get("dhcp6") for ethernet in ethernets.values()] == [True, None]
+    networks = json.loads(metadata.openstack_documents(record)["network_data.json"])["networks"]
+    assert [network["type"] for network in networks] == ["ipv4_dhcp", "ipv6_dhcp", "ipv4_dhcp"]
+    assert "ipv6" not in text("/openstack/latest/network_data.json")
+
+
+def test_ec2_has_each_address_where_its_family_belongs() -> None:
+    tree = metadata.tree(metadata.guest_record(SPEC, IPV6))
+    interface = f"/latest/meta-data/network/interfaces/macs/{FIRST.mac}"
+
+    assert metadata.find(tree, "/latest/meta-data/local-ipv4") == b"198.19.0.5"
+    assert metadata.find(tree, "/latest/meta-data/ipv6") == b"fd00:198:19::5"
+    assert metadata.find(tree, f"{interface}/local-ipv4s") == b"198.19.0.5"
+    assert metadata.find(tree, f"{interface}/ipv6s") == b"fd00:198:19::5"
+    assert metadata.find(TREE, f"{interface}/ipv6s") is None, "cloud-init would wait for one"
 
 
 def test_everything_listed_is_there() -> None:

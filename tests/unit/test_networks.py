@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from placet.errors import Fault
-from placet.networks import gateway_of, mac_of, pick_address, placeholder_of
+from placet.networks import (
+    address6_of,
+    gateway_of,
+    mac_of,
+    pick_address,
+    placeholder_of,
+    range6_of,
+    subnet6_of,
+)
 
 SUBNET = IPv4Network("198.19.7.0/28")
 FOR_GUESTS = frozenset(SUBNET.hosts()) - {gateway_of(SUBNET), placeholder_of(SUBNET)}
@@ -70,3 +78,39 @@ def test_a_subnet_can_be_filled_to_the_last_address(instances: list[object]) -> 
         reserved.add(pick_address(SUBNET, reserved, {}, str(instance)))
 
     assert reserved == FOR_GUESTS
+
+
+UUIDS = st.uuids().map(str)
+RANGE = IPv4Network("198.19.0.0/16")
+
+
+@given(UUIDS, UUIDS)
+def test_a_cloud_has_a_unique_local_48_of_its_own(cloud: str, another: str) -> None:
+    found = range6_of("auto", cloud)
+
+    assert found == range6_of("auto", cloud)
+    assert found is not None and found.prefixlen == 48 and found.subnet_of(IPv6Network("fd00::/8"))
+    assert cloud == another or found != range6_of("auto", another)
+
+
+def test_a_range_of_ipv6_can_be_given_or_done_without() -> None:
+    assert range6_of("2001:db8:7::/48", "the-cloud") == IPv6Network("2001:db8:7::/48")
+    assert range6_of("none", "the-cloud") is None
+
+
+@given(UUIDS, st.integers(0, 255), st.integers(0, 255))
+def test_each_node_has_a_64_of_its_own_in_the_clouds_48(cloud: str, number: int, another: int) -> None:
+    range6 = range6_of("auto", cloud)
+    assert range6 is not None
+    subnet, other = (IPv4Network(f"198.19.{each}.0/24") for each in (number, another))
+
+    found = subnet6_of(range6, RANGE, subnet)
+    assert found.prefixlen == 64 and found.subnet_of(range6)
+    assert (found == subnet6_of(range6, RANGE, other)) == (subnet == other)
+
+
+def test_ipv6_follows_from_ipv4_in_a_way_that_people_can_follow() -> None:
+    subnet6 = subnet6_of(IPv6Network("2001:db8:7::/48"), RANGE, IPv4Network("198.19.18.0/24"))
+
+    assert subnet6 == IPv6Network("2001:db8:7:12::/64")
+    assert address6_of(subnet6, IPv4Address("198.19.18.171")) == IPv6Address("2001:db8:7:12::ab")

@@ -145,6 +145,25 @@ def test_only_a_confirmed_address_reaches_the_ip_stage() -> None:
     assert report(SPEC, STARTED, replace(RUNNING, addresses=(confirmed,)), 3.0).stage is Stage.IP
 
 
+UP = Status("i", "n", State.ACTIVE, Stage.AGENT, {"defined": 1.0, "started": 2.0, "ip": 3.0, "agent": 4.0}, 4.0)
+
+
+@pytest.mark.parametrize("power", [Power.SHUTOFF, Power.CRASHED])
+def test_a_domain_that_had_stopped_and_runs_again_has_its_boot_before_it_once_more(power: Power) -> None:
+    again = report(SPEC, replace(UP, power=power), RUNNING, 50.0)
+    assert (again.stage, again.stages) == (Stage.STARTED, {"defined": 1.0, "started": 50.0})
+
+
+@pytest.mark.parametrize("power", [Power.RUNNING, Power.PAUSED])
+def test_one_that_only_paused_goes_on_where_it_was(power: Power) -> None:
+    assert report(SPEC, replace(UP, power=power), RUNNING, 50.0).stages == UP.stages
+
+
+def test_a_restart_by_its_policy_begins_the_boot_anew_but_what_a_guest_said_of_itself_stands() -> None:
+    again = with_restart(replace(UP, stages={**UP.stages, "ready": 5.0}), 50.0)
+    assert again and again.stages == {"defined": 1.0, "started": 50.0, "ready": 5.0}
+
+
 CRASHED = Observed(Power.CRASHED, True, CLOUD)
 POWERED_OFF = Observed(Power.SHUTOFF, True, CLOUD)
 AGAIN = (Action.CHECK_CLAIM, Action.RESTART, Action.REPORT)
@@ -206,6 +225,8 @@ def test_a_clock_that_went_back_gives_a_guest_its_restarts_again_rather_than_non
         (None, with_fault(FRESH, "x", "why", 3.0), ("fault", "x at stage claimed: why")),
         (STARTED, replace(STARTED, updated_at=9.0, task="fetching"), None),
         (replace(STARTED, restarts=(3.0,)), STARTED, None),
+        (STARTED, replace(STARTED, warning="no ip after 60 s"), ("warning", "no ip after 60 s")),
+        (replace(STARTED, warning="no ip after 60 s"), STARTED, None),
     ],
 )
 def test_a_transition_is_told_in_a_word_and_a_line(

@@ -36,8 +36,8 @@ class Disks:
         self._instances_dir = instances_dir
         self._resize = resize
 
-    def create(self, spec: Spec, image: CachedImage, config_drive: bytes) -> None:
-        """Both, or nothing. Raises Fault `image-too-big`, `disk-full`."""
+    def create(self, spec: Spec, image: CachedImage, config_drive: bytes | None) -> None:
+        """The disk, and the config drive if there is one; or nothing. Raises Fault `image-too-big`, `disk-full`."""
         files = files_of(self._instances_dir, spec.instance)
         if files.disk.exists():
             return
@@ -73,10 +73,13 @@ class Disks:
             )
         return asked if self._resize else image.virtual_size
 
-    def _create(self, instance: str, files: InstanceFiles, image: CachedImage, capacity: int, drive: bytes) -> None:
+    def _create(
+        self, instance: str, files: InstanceFiles, image: CachedImage, capacity: int, drive: bytes | None
+    ) -> None:
         files.directory.mkdir(parents=True, exist_ok=True)
         files.directory.chmod(0o711)  # QEMU's user passes through, but can't list
-        _write_private(files.config_drive, drive)
+        if drive is not None:
+            _write_private(files.config_drive, drive)
         part = files.directory / PART
         part.unlink(missing_ok=True)
         with self._connection.session(f"instance {instance}: make its disk") as libvirtd:

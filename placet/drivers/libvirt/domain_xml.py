@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from placet import configdrive, smbios
 from placet.drivers.libvirt.files import InstanceFiles
+from placet.drivers.libvirt.filter_rules import port_of
 from placet.drivers.libvirt.overlay import Backing
 from placet.drivers.libvirt.xml import Element, add, to_text
 from placet.errors import Fault
@@ -35,8 +37,11 @@ def build_domain(spec: Spec, owner: Owner, files: InstanceFiles, host: Host, bac
     add(root, "memory", spec.amount("MEMORY_MB"), unit="MiB")
     add(root, "vcpu", spec.amount("VCPU"))
     _add_machine(root, host.virt_type)
+    _add_system_information(root, spec)
     devices = add(root, "devices")
-    _add_disks(devices, files, backing)
+    _add_disk(devices, files, backing)
+    if spec.config_drive != configdrive.NONE:
+        _add_config_drive(devices, files)
     for nic in nics_of(spec, host.bridge):
         _add_nic(devices, nic, host)
     _add_console(devices, files)
@@ -60,6 +65,7 @@ def _add_machine(root: Element, virt_type: str) -> None:
     # q35 and not pc: without KVM a guest sets up pc's interrupt lines for a second
     add(system, "type", "hvm", arch="x86_64", machine="q35")
     add(system, "boot", dev="hd")
+    add(system, "smbios", mode="sysinfo")
     features = add(root, "features")
     add(features, "acpi")
     add(features, "apic")
@@ -74,14 +80,23 @@ def _add_machine(root: Element, virt_type: str) -> None:
     add(root, "on_crash", "destroy")
 
 
-def _add_disks(devices: Element, files: InstanceFiles, backing: Backing | None) -> None:
+def _add_system_information(root: Element, spec: Spec) -> None:
+    system = add(add(root, "sysinfo", type="smbios"), "system")
+    for name, value in smbios.system_information(spec).items():
+        add(system, "entry", value, name=name)
+
+
+def _add_disk(devices: Element, files: InstanceFiles, backing: Backing | None) -> None:
     disk = add(devices, "disk", type="file", device="disk")
     add(disk, "driver", name="qemu", type="qcow2", discard="unmap")
     add(disk, "source", file=files.disk)
     if backing is not None:
         _add_backing(disk, backing)
     add(disk, "target", dev="vda", bus="virtio")
-    # on virtio: the Debian cloud kernel has no driver for an emulated CD-ROM
+
+
+def _add_config_drive(devices: Element, files: InstanceFiles) -> None:
+    """On virtio: the Debian cloud kernel has no driver for an emulated CD-ROM."""
     drive = add(devices, "disk", type="file", device="disk")
     add(drive, "driver", name="qemu", type="raw")
     add(drive, "source", file=files.config_drive)
@@ -102,6 +117,8 @@ def _add_nic(devices: Element, nic: Nic, host: Host) -> None:
     interface = add(devices, "interface", type="bridge" if bridged else "network")
     add(interface, "mac", address=nic.mac)
     add(interface, "source", **({"bridge": host.bridge} if bridged else {"network": host.network}))
+    if not bridged:
+        add(interface, "target", dev=port_of(nic.mac))
     add(interface, "model", type="virtio")
     add(interface, "rom", enabled="no")  # no network boot, so no wait for one
 

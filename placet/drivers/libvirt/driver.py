@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import libvirt
 
 from placet import configdrive
+from placet.drivers.libvirt.agent_watch import AgentWatch
 from placet.drivers.libvirt.connection import LibvirtConnection
+from placet.drivers.libvirt.console import read_console
 from placet.drivers.libvirt.disks import Disks
+from placet.drivers.libvirt.domain_facts import DomainFacts
 from placet.drivers.libvirt.domain_xml import Host, build_domain, nics_of
 from placet.drivers.libvirt.domains import REMOVE_ALL, facts_of, find, find_own, own_instances, power_of, unless_done
 from placet.drivers.libvirt.errors import is_code
 from placet.drivers.libvirt.events import DomainEvents
 from placet.drivers.libvirt.files import directories, files_of
-from placet.drivers.libvirt.guest_agent import ask_addresses
-from placet.drivers.libvirt.leases import Expectation, LeaseWatch, recall_leases, remember_leases
+from placet.drivers.libvirt.guest_agent import Told, ask_addresses
+from placet.drivers.libvirt.lease_watch import LeaseWatch
+from placet.drivers.libvirt.leases import Expectation, recall_leases, remember_leases
 from placet.drivers.libvirt.network import NatNetwork
 from placet.drivers.libvirt.observation import reserved_addresses, with_agents_word, worth_asking
-from placet.drivers.libvirt.overlay import read_backing
+from placet.drivers.libvirt.overlay import backing_files, read_backing
 from placet.errors import Fault
-from placet.hypervisor import CachedImage, Hypervisor, Network, Observed, Owner
+from placet.hypervisor import CachedImage, ConsolePiece, Hypervisor, Network, Observed, Owner
 from placet.lifecycle import Power
-from placet.model import Address, Spec
+from placet.model import Address, Nic, Spec
 
 RESERVATIONS_DIR = "dhcp"
 
@@ -53,6 +57,7 @@ class LibvirtDriver:
         self._network = NatNetwork(connection, owner, network, instances_dir / RESERVATIONS_DIR)
         self._subscriber: Callable[[str], None] = lambda _instance: None
         self._lease_watch = LeaseWatch(self._network.leases, self._expectation, self._changed)
+        self._agents = AgentWatch(self._ask, self._changed)
 
     def describe(self) -> Hypervisor:
         return self._connection.describe()
@@ -79,13 +84,17 @@ class LibvirtDriver:
                 raise
 
     def create_disk(self, spec: Spec, image: CachedImage) -> None:
-        self._disks.create(spec, image, configdrive.build(spec))
+        self._disks.create(spec, image, self._config_drive(spec))
+
+    def images_in_use(self) -> frozenset[Path]:
+        disks = [files_of(self._instances_dir, instance).disk for instance in directories(self._instances_dir)]
+        return frozenset(image for disk in disks for image in backing_files(disk))
 
     def define(self, spec: Spec) -> None:
         host = Host(self.describe().virt_type, self._network_name, self._second_bridge)
         files = files_of(self._instances_dir, spec.instance)
         document = build_domain(spec, self._owner, files, host, read_backing(files.disk))
-        macs = tuple(nic.mac for nic in nics_of(spec, self._second_bridge) if nic.network != "bridge")
+        macs = _macs_on_nat(nics_of(spec, self._second_bridge))
         with self._connection.session(f"define instance {spec.instance}") as libvirtd:
             find_own(libvirtd, spec.instance, self._owner)
             self._network.reservations.reserve(spec.instance, macs)
@@ -101,7 +110,10 @@ class LibvirtDriver:
                 return
             if not files.disk.exists():
                 raise Fault("disk-missing", f"instance {instance}: {files.disk} is gone; restore it from a backup")
+            # what has no reservation (any more) would be no part of the filter
+            self._network.reservations.reserve(instance, _macs_on_nat(facts_of(domain).nics))
             remember_leases(files, self._network.reservations.of(instance), self._network.leases())
+            self._network.guard()
             unless_done(domain.create)
 
     def stop(self, instance: str) -> None:
@@ -116,35 +128,66 @@ class LibvirtDriver:
             if domain is not None:
                 unless_done(domain.destroy)
                 unless_done(lambda: domain.undefineFlags(REMOVE_ALL))
-        self._lease_watch.forget(instance)
+        self._stopped(instance)
         self._network.release(instance)
 
     def remove_disk(self, instance: str) -> None:
         self._disks.remove(instance)
 
+    def console(self, instance: str, lines: int, offset: int | None = None) -> ConsolePiece:
+        return read_console(files_of(self._instances_dir, instance), lines, offset)
+
     def subscribe(self, changed: Callable[[str], None]) -> None:
         self._subscriber = changed
-        events = DomainEvents(started=self._wait_for_lease, stopped=self._lease_watch.forget, changed=self._changed)
+        events = DomainEvents(self._wait_for_lease, self._stopped, self._agents.hurry, self._changed)
         self._connection.watch(on_open=events.register, on_return=self._look_at_all)
         self._await_all_leases()
 
     def close(self) -> None:
         self._lease_watch.close()
+        self._agents.close()
         self._connection.close()
 
     def _observe(self, domain: Any, instance: str, has_disk: bool) -> Observed:
         power, facts = power_of(domain), facts_of(domain)
         if facts.owner != self._owner:
             return Observed(power, has_disk, owner="")
-        addresses = self._reserved(instance, power)
-        if facts.agent and worth_asking(addresses, facts.nics):
-            addresses = with_agents_word(addresses, facts.nics, ask_addresses(domain))
+        addresses = self._addresses(instance, power, facts)
         return Observed(power, has_disk, self._owner.cloud, addresses, facts.agent)
+
+    def _addresses(self, instance: str, power: Power, facts: DomainFacts) -> tuple[Address, ...]:
+        """Those that are known now; whether its agent could tell more is found out meanwhile."""
+        addresses = self._reserved(instance, power)
+        if power is not Power.RUNNING:
+            return addresses
+        addresses = with_agents_word(addresses, facts.nics, self._agents.told(instance), self._network.subnets)
+        if facts.agent and worth_asking(addresses, facts.nics):
+            self._agents.want(instance)
+        else:
+            self._agents.rest(instance)
+        return addresses
+
+    def _ask(self, instance: str) -> Told | None:
+        with self._connection.session(f"ask the agent of instance {instance}") as libvirtd:
+            domain = find_own(libvirtd, instance, self._owner)
+            return ask_addresses(domain, {nic.mac for nic in facts_of(domain).nics}) if domain else None
 
     def _reserved(self, instance: str, power: Power) -> tuple[Address, ...]:
         expected = self._expectation(instance)
         leased = expected.confirmed(self._network.leases()) if power is Power.RUNNING else frozenset()
         return reserved_addresses(expected.reservations, leased)
+
+    def _config_drive(self, spec: Spec) -> bytes | None:
+        """Raises Fault `bad-spec`."""
+        if spec.config_drive == configdrive.NONE:
+            return None
+        try:
+            nics = nics_of(spec, self._second_bridge)
+            return configdrive.build(spec, ipv6=self._network.reservations.subnet6 is not None, nics=nics)
+        except ValueError as problem:
+            raise Fault(
+                "bad-spec", f"instance {spec.instance}: its config drive cannot be made: {problem}"
+            ) from problem
 
     def _expectation(self, instance: str) -> Expectation:
         old = recall_leases(files_of(self._instances_dir, instance))
@@ -158,6 +201,10 @@ class LibvirtDriver:
         if self._is_known(instance):
             self._subscriber(instance)
 
+    def _stopped(self, instance: str) -> None:
+        self._lease_watch.forget(instance)
+        self._agents.forget(instance)
+
     def _wait_for_lease(self, instance: str) -> None:
         if self._is_known(instance):
             self._lease_watch.wait_for(instance)
@@ -168,7 +215,12 @@ class LibvirtDriver:
                 self._wait_for_lease(domain.UUIDString())
 
     def _look_at_all(self) -> None:
-        """After libvirtd was away: what happened meanwhile was not told."""
+        """After libvirtd was away: what happened meanwhile was not told. Who restarts it may have flushed filters."""
+        self._network.guard()
         self._await_all_leases()
         for instance in self.instances():
             self._subscriber(instance)
+
+
+def _macs_on_nat(nics: Iterable[Nic]) -> tuple[str, ...]:
+    return tuple(nic.mac for nic in nics if nic.network != "bridge")

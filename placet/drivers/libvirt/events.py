@@ -18,13 +18,19 @@ POWER_EVENTS = {
 
 
 class DomainEvents:
-    """Power and guest agents of all domains. `started`, `stopped` and `changed` take the domain's UUID."""
+    """Power and guest agents of all domains. Each callback takes the domain's UUID; `agent` is for those that come or
+    go, `changed` for everything."""
 
     def __init__(
-        self, started: Callable[[str], None], stopped: Callable[[str], None], changed: Callable[[str], None]
+        self,
+        started: Callable[[str], None],
+        stopped: Callable[[str], None],
+        agent: Callable[[str], None],
+        changed: Callable[[str], None],
     ) -> None:
         self._started = started
         self._stopped = stopped
+        self._agent_came = agent
         self._changed = changed
 
     def register(self, libvirtd: Any) -> None:
@@ -43,4 +49,6 @@ class DomainEvents:
             self._changed(instance)
 
     def _agent(self, _libvirtd: Any, domain: Any, _state: int, _reason: int, _opaque: object) -> None:
-        self._changed(domain.UUIDString())
+        instance = domain.UUIDString()
+        self._agent_came(instance)
+        self._changed(instance)

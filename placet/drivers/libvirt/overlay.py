@@ -37,6 +37,16 @@ def read_backing(disk: Path) -> Backing | None:
     return Backing(Path(header[name_at : name_at + name_length].decode()), found.decode())
 
 
+def backing_files(disk: Path) -> tuple[Path, ...]:
+    """All files beneath `disk`, the nearest first: an operator may have put overlays in between."""
+    found: list[Path] = []
+    backing = read_backing(disk)
+    while backing is not None and backing.path not in found:
+        found.append(backing.path)
+        backing = read_backing(backing.path)
+    return tuple(found)
+
+
 def _extension(header: bytes, wanted: int) -> bytes | None:
     (at,) = struct.unpack_from(">I", header, HEADER_LENGTH_AT)
     while at + 8 <= len(header):
