@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import boot, claim, converge, metadata
+from bench import address, boot, claim, converge, metadata
 from bench.rows import show
 
 BENCHES = {
+    "address": (address.run, "how soon after its lease a guest's IP is in etcd"),
     "boot": (boot.run, "create-to-IP, 20 VMs at once, the agent at rest; against the libvirt binding alone"),
     "claim": (claim.run, "where the time of one schedule.py goes"),
     "converge": (converge.run, "how long after each fault all agree again; a resync; an outage"),
