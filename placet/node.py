@@ -89,45 +89,28 @@ def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None
     """
     state_dir = _make_directories(Path(config.state_dir))
     node = node_uuid(state_dir, config.uuid, wiring.new_uuid)
-    name = config.name or socket.gethostname().split(".")[0]
     hypervisor, make_driver = (choose_hypervisor or _configured)(config, node)
-    store = wiring.store(config)
-    placement = Placement(config.placement)
-    known = KnownEtcd(state_dir / "known-etcd.json")
-    cloud = join_cloud(store, known.cloud, wiring.new_uuid, time.time())
-    known.join(cloud)
-    identity = Identity(node, name, hypervisor.uuid, time.time())
-    bind_identity(store, identity)
-    register_provider(placement, node, hypervisor.uuid)
-    subnet = claim_subnet(store, config.network.range, node, known.subnet)
-    known.keep_subnet(str(subnet))
-    driver = make_driver(Owner(cloud, node), subnet)
-    driver.prepare()
-    offered = offer(measure(state_dir / "instances"), config.inventory)
-    publish_inventory(placement, node, offered)
-    publish_traits(placement, node, hypervisor.traits, enabled=True)
+    parts = _register(config, state_dir, node, hypervisor, make_driver)
     queue = WorkQueue()
-    parts = _Parts(Owner(cloud, node), store, placement, driver, SpecFiles(state_dir / "specs"), known)
-    images = _images(config, state_dir, driver)
+    images = _images(config, state_dir, parts.driver)
     records = GuestRecords(state_dir / "metadata")
-    worker = _worker(name, parts, images, records, queue)
-    heartbeat = Heartbeat(
-        store, _alive(config, node, name, hypervisor, offered), config.lease_ttl_s, time.time, time.monotonic
-    )
+    worker = _worker(parts, images, records, queue)
+    alive = _alive(config, parts, hypervisor)
+    heartbeat = Heartbeat(parts.store, alive, config.lease_ttl_s, time.time, time.monotonic)
 
     def restore() -> None:
-        restore_keys(store, identity, config.network.range, subnet)
+        restore_keys(parts.store, parts.identity, config.network.range, parts.subnet)
         heartbeat.restore()
 
-    auditor = _auditor(parts, name, restore)
+    auditor = _auditor(parts, restore)
     operations = _operations(parts, images, auditor)
-    watcher = Watcher(node, store, queue.add, operations.ask, time.monotonic)
+    watcher = Watcher(node, parts.store, queue.add, operations.ask, time.monotonic)
     metadata = _metadata(config, state_dir)
     ensure = metadata.ensure if metadata else lambda: None
     agent = Agent(
         node,
-        store,
-        driver,
+        parts.store,
+        parts.driver,
         worker,
         heartbeat,
         watcher,
@@ -140,7 +123,31 @@ def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None
         wiring.new_random(),
         time.monotonic,
     )
-    return Node(node, agent, queue, watcher, placement, driver, store, metadata, hypervisor.traits)
+    return Node(node, agent, queue, watcher, parts.placement, parts.driver, parts.store, metadata, hypervisor.traits)
+
+
+def _register(
+    config: ComputeConfig, state_dir: Path, node: str, hypervisor: Hypervisor, make_driver: MakeDriver
+) -> _Parts:
+    """The node as etcd and Placement know it from now on, and what reaches them. Raises PlacetError."""
+    store = wiring.store(config)
+    placement = Placement(config.placement)
+    known = KnownEtcd(state_dir / "known-etcd.json")
+    cloud = join_cloud(store, known.cloud, wiring.new_uuid, time.time())
+    known.join(cloud)
+    identity = Identity(node, config.name or socket.gethostname().split(".")[0], hypervisor.uuid, time.time())
+    bind_identity(store, identity)
+    register_provider(placement, node, hypervisor.uuid)
+    subnet = claim_subnet(store, config.network.range, node, known.subnet)
+    known.keep_subnet(str(subnet))
+    owner = Owner(cloud, node)
+    driver = make_driver(owner, subnet)
+    driver.prepare()
+    offered = offer(measure(state_dir / "instances"), config.inventory)
+    publish_inventory(placement, node, offered)
+    publish_traits(placement, node, hypervisor.traits, enabled=True)
+    specs = SpecFiles(state_dir / "specs")
+    return _Parts(owner, store, placement, driver, specs, known, identity, subnet, offered)
 
 
 def _make_directories(state_dir: Path) -> Path:
@@ -188,7 +195,7 @@ def node_network(config: NetworkConfig, cloud: str, subnet: IPv4Network) -> Netw
 
 @dataclass(frozen=True)
 class _Parts:
-    """What worker and auditor share."""
+    """What everything that serves the node shares."""
 
     owner: Owner
     store: Store
@@ -196,13 +203,16 @@ class _Parts:
     driver: Driver
     specs: SpecFiles
     known: KnownEtcd
+    identity: Identity
+    subnet: IPv4Network
+    offered: dict[str, Inventory]
 
     @property
     def claims(self) -> Claims:
         return Claims(self.placement, self.owner.cloud)
 
-    def story(self, name: str) -> Story:
-        return Story(self.store, f"node {name}", self.owner.node, time.time)
+    def story(self) -> Story:
+        return Story(self.store, f"node {self.identity.name}", self.owner.node, time.time)
 
 
 def _images(config: ComputeConfig, state_dir: Path, driver: Driver) -> ImageCache:
@@ -216,7 +226,7 @@ def _images(config: ComputeConfig, state_dir: Path, driver: Driver) -> ImageCach
     return ImageCache(state_dir / "images" / "cache", image_dirs, limits, config.image_hosts, driver.images_in_use)
 
 
-def _worker(name: str, parts: _Parts, images: ImageCache, records: GuestRecords, queue: WorkQueue) -> Worker:
+def _worker(parts: _Parts, images: ImageCache, records: GuestRecords, queue: WorkQueue) -> Worker:
     return Worker(
         parts.owner.node,
         parts.owner.cloud,
@@ -226,14 +236,14 @@ def _worker(name: str, parts: _Parts, images: ImageCache, records: GuestRecords,
         images,
         records,
         parts.specs,
-        parts.story(name),
+        parts.story(),
         queue.add,
         queue.add_later,
         time.time,
     )
 
 
-def _auditor(parts: _Parts, name: str, restore: Callable[[], None]) -> Auditor:
+def _auditor(parts: _Parts, restore: Callable[[], None]) -> Auditor:
     node, cloud = parts.owner.node, parts.owner.cloud
     sweep = Sweep(
         node,
@@ -244,7 +254,7 @@ def _auditor(parts: _Parts, name: str, restore: Callable[[], None]) -> Auditor:
         parts.driver,
         parts.known,
         parts.specs,
-        parts.story(name),
+        parts.story(),
         restore,
         time.time,
         time.monotonic,
@@ -262,16 +272,16 @@ def _operations(parts: _Parts, images: ImageCache, auditor: Auditor) -> Operatio
     return Operations(node, errands, auditor.ask, desks, time.time)
 
 
-def _alive(config: ComputeConfig, node: str, name: str, hypervisor: Hypervisor, offered: dict[str, Inventory]) -> Alive:
+def _alive(config: ComputeConfig, parts: _Parts, hypervisor: Hypervisor) -> Alive:
     return Alive(
-        node=node,
-        name=name,
+        node=parts.owner.node,
+        name=parts.identity.name,
         address=config.address,
         hypervisor=hypervisor.uuid,
         driver=hypervisor.driver,
         virt_type=hypervisor.virt_type,
         started_at=time.time(),
-        capacity={resource_class: found.capacity for resource_class, found in offered.items()},
+        capacity={resource_class: found.capacity for resource_class, found in parts.offered.items()},
         agent_version=__version__,
     )
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from placet.drivers.libvirt import LibvirtDriver
 from placet.hypervisor import CachedImage
 from placet.images import inspection
-from tests.contract.rigs import FakeRig, LibvirtRig, Rig
+from placet.model import Spec
+from tests.contract.rigs import FakeRig, LibvirtRig, Rig, new_spec
 from tests.lab.hosts import Host, host
 from tests.support.guest_images import put_mini_image
 
@@ -59,3 +61,13 @@ def rig(request: pytest.FixtureRequest) -> Rig:
         return FakeRig()
     found: LibvirtRig = request.getfixturevalue("libvirt_rig")
     return found
+
+
+@pytest.fixture
+def running(driver: LibvirtDriver, libvirt_rig: LibvirtRig) -> Spec:
+    """An instance of the module's `driver` that runs, and boots nothing."""
+    spec = new_spec()
+    driver.create_disk(spec, libvirt_rig.blank)
+    driver.define(spec)
+    driver.start(spec.instance)
+    return spec

@@ -29,16 +29,6 @@ def driver(libvirt_rig: LibvirtRig) -> LibvirtDriver:
     return made
 
 
-@pytest.fixture
-def running(driver: LibvirtDriver, libvirt_rig: LibvirtRig) -> Spec:
-    """An instance that runs, and boots nothing."""
-    spec = new_spec()
-    driver.create_disk(spec, libvirt_rig.blank)
-    driver.define(spec)
-    driver.start(spec.instance)
-    return spec
-
-
 def directory_of(rig: LibvirtRig, spec: Spec) -> Path:
     return rig.instances_dir / f"net{SUBNET.prefixlen}" / spec.instance
 

@@ -20,10 +20,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.debian_guest import apt
+
 BASE = "debian:bookworm-slim"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_SETTINGS = Path("/etc/pip.conf")
-APT_SOURCES = [Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d/debian.sources")]
 RECIPE = ["mmdebstrap", "--variant=minbase", "--quiet", "--aptopt=apt.conf"]
 RECIPE += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
 READY_S = 60.0
@@ -149,15 +150,15 @@ def docker_engine(cache: Path) -> Iterator[DockerEngine]:
 
 def _import_base(engine: DockerEngine, directory: Path) -> None:
     """Make the base image unless this recipe's is there."""
-    settings = _apt_settings()
-    digest = hashlib.sha256(json.dumps([settings, RECIPE, *_sources(), *_copies()]).encode())
-    for path in (CERTIFICATES, PIP_SETTINGS, *APT_SOURCES):
+    settings, sources = apt.settings(), apt.sources()
+    digest = hashlib.sha256(json.dumps([settings, RECIPE, *map(str, sources), *_copies()]).encode())
+    for path in (CERTIFICATES, PIP_SETTINGS, *sources):
         digest.update(path.read_bytes() if path.is_file() else b"")
     label = f"placet.base={digest.hexdigest()}"
     if engine.docker("image", "ls", "--quiet", "--filter", f"label={label}", BASE):
         return
     (directory / "apt.conf").write_text(settings)
-    command = [*RECIPE, *_copies(), "bookworm", "base.tar", *_sources()]
+    command = [*RECIPE, *_copies(), "bookworm", "base.tar", *map(str, sources)]
     made = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
     assert made.returncode == 0, f"mmdebstrap: {made.stderr[-3000:]}"
     engine.docker("import", "--change", f"LABEL {label}", str(directory / "base.tar"), BASE)
@@ -169,17 +170,3 @@ def _copies() -> list[str]:
     copies = {CERTIFICATES: CERTIFICATES, kept: CERTIFICATES, PIP_SETTINGS: PIP_SETTINGS}
     install = '--customize-hook=install -D -m 0644 {} "$1{}"'
     return [install.format(source, target) for target, source in copies.items() if source.is_file()]
-
-
-def _sources() -> list[str]:
-    """This machine's apt sources if they are of the same release; else mmdebstrap takes Debian's own."""
-    if "VERSION_CODENAME=bookworm" not in Path("/etc/os-release").read_text():
-        return []
-    return [str(path) for path in APT_SOURCES if path.is_file()]
-
-
-def _apt_settings() -> str:
-    """How this machine's apt fetches (proxies, checks)."""
-    shown = subprocess.run(["apt-config", "dump", "Acquire"], check=True, capture_output=True, text=True).stdout
-    irrelevant = ("Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::cdrom")
-    return "".join(f"{line}\n" for line in shown.splitlines() if not line.startswith(irrelevant))

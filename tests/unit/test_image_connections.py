@@ -21,12 +21,6 @@ from tests.support.image_files import cache_at, files_of, limits, raw, refusal
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
-    with hostile_http() as found:
-        yield found
-
-
-@pytest.fixture
 def cache(tmp_path: Path) -> ImageCache:
     return cache_at(tmp_path / "cache")
 

@@ -15,13 +15,6 @@ from tests.support.image_files import MIB, cache_at, files_of, limits, made, qco
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
-    directory = tmp_path / "images"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
 def cache(tmp_path: Path, images: Path) -> ImageCache:
     return cache_at(tmp_path / "cache", [images], limits(max_bytes=16 * MIB))
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -16,16 +15,10 @@ import pytest
 
 from placet.images import ImageCache
 from placet.model import ImageRef
-from tests.support.hostile_http import Asked, Send, Web, answer, breaking, head, hostile_http
+from tests.support.hostile_http import Asked, Send, Web, answer, breaking, head
 from tests.support.image_files import MIB, boot_sector, cache_at, files_of, qcow2, raw, refusal, sha256
 
 OLD, NOW = formatdate(time.time() - 86400, usegmt=True), formatdate(time.time(), usegmt=True)
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with hostile_http() as found:
-        yield found
 
 
 @pytest.fixture

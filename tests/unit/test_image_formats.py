@@ -29,13 +29,6 @@ SPARSE = 'version=1\nparentCID=ffffffff\ncreateType="monolithicSparse"\nRW 2048 
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
-    directory = tmp_path / "images"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
 def cache(tmp_path: Path, images: Path) -> ImageCache:
     return cache_at(tmp_path / "cache", [images], limits(max_bytes=16 * MIB))
 

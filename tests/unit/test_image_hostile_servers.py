@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from placet.images import ImageCache
 from placet.model import ImageRef
 from tests.support.hostile_http import Asked, Page, Send, Web, answer, head, hostile_http, redirect
 from tests.support.image_files import MIB, cache_at, limits, qcow2, raw, refusal, sha256
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with hostile_http() as found:
-        yield found
 
 
 @pytest.fixture

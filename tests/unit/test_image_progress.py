@@ -15,7 +15,7 @@ from placet.errors import Fault
 from placet.fetching import Fetches, Waiting
 from placet.hypervisor import CachedImage
 from placet.model import ImageRef, Spec
-from tests.support.hostile_http import Asked, Send, Web, head, hostile_http
+from tests.support.hostile_http import Asked, Send, Web, head
 from tests.support.image_files import MIB, cache_at, limits, raw
 
 WORDS = re.compile(r"image 5\d %, \d+ MB/s")
@@ -59,12 +59,6 @@ class Clock:
             return condition()
 
         until(second)
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with hostile_http() as found:
-        yield found
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ EVERY_KIND = pytest.mark.parametrize("kind", PACKERS)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
-    directory = tmp_path / "images"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
 def cache(tmp_path: Path, images: Path) -> ImageCache:
     return cache_at(tmp_path / "cache", [images])
 
