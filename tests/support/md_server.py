@@ -118,6 +118,15 @@ def is_hung_up(connection: socket.socket) -> bool:
         return True
 
 
+def is_refused(port: int, source: str) -> bool:
+    """Whether the server hangs up at once; perhaps so soon that connect() itself hears of it."""
+    try:
+        with connect(port, source) as connection:
+            return is_hung_up(connection)
+    except ConnectionResetError:
+        return True
+
+
 class Service:
     """One running `python -m md_server` on loopback, and how a guest asks it."""
 
