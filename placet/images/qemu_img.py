@@ -18,6 +18,7 @@ from placet.images.transfer import Journey, one_line
 
 CHECK_TIMEOUT_S = 120
 MEMORY_BYTES = 1 << 30
+STACK_BYTES = 1 << 20  # of each of qemu-img's up to 64 threads: 8 MiB would be half of its memory
 DRIVERS = {"vhd": "vpc"}  # what QEMU calls it
 
 
@@ -81,7 +82,8 @@ def _nobodys(path: Path) -> Iterator[int]:
 def _run(
     image: BinaryIO, timeout_s: float, words: list[str], copy: int | None = None, most_bytes: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    limits = ["prlimit", f"--as={MEMORY_BYTES}", f"--cpu={int(timeout_s) + 1}", "--core=0"]
+    memory = [f"--as={MEMORY_BYTES}", f"--stack={STACK_BYTES}"]
+    limits = ["prlimit", *memory, f"--cpu={int(timeout_s) + 1}", "--core=0"]
     if most_bytes is not None:
         limits.append(f"--fsize={most_bytes}")
     nobody: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": ()} if os.geteuid() == 0 else {}
@@ -94,7 +96,11 @@ def _run(
         timeout=timeout_s,
         check=False,
         cwd="/",
-        env={**os.environ, "LC_ALL": "C"},
+        env={
+            **os.environ,
+            "LC_ALL": "C",
+            "MALLOC_ARENA_MAX": "1",
+        },  # one a thread would be 64 MiB of address space each
         pass_fds=() if copy is None else (copy,),
         **nobody,
     )
