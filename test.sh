@@ -8,7 +8,7 @@ me=test.sh
 . "$here/placet/onebox/setup.sh"
 cd "$here"
 
-limit=2400
+limit=5400
 case ${1:-} in
   "") layers=(unit contract flow stateful live faults) ;;
   --fast) layers=(unit flow) ;;

@@ -17,7 +17,7 @@ class NeverRan(NotYet):
 
 
 class Destroyed(NotFound):
-    """An instance that is no more."""
+    """An instance that is no more, or is on its way out and has no console any more."""
 
 
 class Console:
@@ -55,6 +55,9 @@ class Console:
     def _failed(self, found: Instance, fault: FaultRecord) -> PlacetError:
         if fault.code != "no-console":
             return PlacetError(f"node {found.node_name}: {fault.message}")
+        found = self._instances.get(self._instance)  # a destroy may have come before its node's answer
+        if found.destroying or found.state is State.DELETED:
+            return Destroyed(f"{self._instance} is being destroyed, and its console is gone already")
         if found.status is not None and found.status.fault is not None:
             return NotYet(failed(self._instance, found.status))
         lasting = self._clock() - found.index.created_at

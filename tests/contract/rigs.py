@@ -69,14 +69,14 @@ class Changes:
             self._heard.append(instance)
             self._wake.notify_all()
 
-    def expect(self, instance: str, doing: Callable[[], object], within_s: float = 10) -> None:
+    def expect(self, instance: str, doing: Callable[[], object], within_s: float = 90) -> None:
         """Fails unless a call about `instance` comes during or after `doing`."""
         count = len(self._heard)
         doing()
         with self._wake:
             assert self._wake.wait_for(lambda: instance in self._heard[count:], within_s), "no changed() came"
 
-    def lead_to(self, condition: Callable[[], bool], within_s: float = 30) -> None:
+    def lead_to(self, condition: Callable[[], bool], within_s: float = 180) -> None:
         """Fails unless the condition holds at one of the looks that calls give reason for."""
         deadline = time.monotonic() + within_s
         while True:
@@ -90,7 +90,7 @@ class Changes:
             return self._wake.wait_for(lambda: len(self._heard) > count, within_s)
 
 
-def eventually(condition: Callable[[], object], within_s: float = 30, every_s: float = 0.02) -> None:
+def eventually(condition: Callable[[], object], within_s: float = 120, every_s: float = 0.02) -> None:
     """Fails unless the condition comes true in time."""
     deadline = time.monotonic() + within_s
     while not condition():

@@ -32,7 +32,9 @@ from tests.support.services import Etcd, etcd_server
 T = TypeVar("T")
 MIB = 2**20
 PASSWORD = "pw"
-LOST_WITHIN_S = 2 * SILENCE_S
+CALL_S = 4.0  # short, as some tests wait for its end, but a busy machine answers in it
+PATIENT_S = 60.0
+LOST_WITHIN_S = 6 * SILENCE_S
 
 
 @pytest.fixture
@@ -44,7 +46,16 @@ def server() -> Iterator[Etcd]:
 
 @pytest.fixture
 def store(server: Etcd) -> Iterator[EtcdStore]:
-    opened = EtcdStore({**server.client, "timeout": 2.0})
+    opened = EtcdStore({**server.client, "timeout": CALL_S})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def patient(server: Etcd, monkeypatch: pytest.MonkeyPatch) -> Iterator[EtcdStore]:
+    """A store for so much that it may take long: neither a call's nor a watch's silence is too much."""
+    monkeypatch.setattr(store_watch, "SILENCE_S", LOST_WITHIN_S)
+    opened = EtcdStore({**server.client, "timeout": PATIENT_S})
     yield opened
     opened.close()
 
@@ -58,7 +69,7 @@ def link(etcd: Etcd) -> Iterator[Link]:
 @pytest.fixture
 def far(link: Link) -> Iterator[EtcdStore]:
     """A store at the other end of the link."""
-    opened = EtcdStore({"host": "127.0.0.1", "port": link.port, "timeout": 2.0}, f"/far-{uuid.uuid4()}")
+    opened = EtcdStore({"host": "127.0.0.1", "port": link.port, "timeout": CALL_S}, f"/far-{uuid.uuid4()}")
     yield opened
     opened.close()
 
@@ -93,7 +104,7 @@ def loss(watch: Watch) -> str:
     raise AssertionError(f"the watch said nothing for {LOST_WITHIN_S:g} s")
 
 
-def answered(call: Callable[[], T], timeout_s: float = 30.0) -> T:
+def answered(call: Callable[[], T], timeout_s: float = 60.0) -> T:
     """What a call returns once etcd is reachable again."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -114,7 +125,8 @@ class Guarded:
     server: Etcd
 
     def store(self, prefix: str = "/mine", password: str = PASSWORD) -> EtcdStore:
-        return EtcdStore({**self.server.client, "user": "guest", "password": password}, prefix)
+        user = {"user": "guest", "password": password, "timeout": PATIENT_S}
+        return EtcdStore({**self.server.client, **user}, prefix)
 
     def end_tokens(self) -> None:
         """A password that is set anew ends all tokens of its user."""
@@ -124,7 +136,7 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
-    with etcd_server("--auth-token-ttl", "1") as server:
+    with etcd_server("--auth-token-ttl", "3") as server:
         for words in (
             "user add root:root",
             "user grant-role root root",
@@ -284,7 +296,7 @@ def test_a_restored_backup_ends_watches_and_a_list_tells_it(
 
 def test_no_event_is_lost_or_doubled_while_etcd_is_killed_and_restarted(server: Etcd, store: EtcdStore) -> None:
     wanted = {f"{number:03}" for number in range(500)}
-    half = threading.Event()
+    half, killed = threading.Event(), threading.Event()
 
     def write() -> None:
         writer = EtcdStore({**server.client, "timeout": 1.0})
@@ -292,15 +304,19 @@ def test_no_event_is_lost_or_doubled_while_etcd_is_killed_and_restarted(server: 
             answered(partial(put, writer, key))
             if key == "250":
                 half.set()
+            if key == "450":  # some are left for afterwards, however late the kill comes
+                assert killed.wait(60)
         writer.close()
 
     follower = Follower(store)
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(write), pool.submit(follower.follow, wanted)]
-        assert half.wait(30)
-        server.restart()
+        assert half.wait(60)
+        server.kill()
+        killed.set()
+        server.start()
         for each in running:
-            each.result(60)
+            each.result(180)
     assert follower.keys == wanted
     assert follower.losses > 0
     assert len(follower.events) == len(set(follower.events)), "an event came twice"
@@ -315,7 +331,7 @@ class Follower:
         self.losses = 0
         self._store = store
 
-    def follow(self, wanted: set[str], timeout_s: float = 50.0) -> None:
+    def follow(self, wanted: set[str], timeout_s: float = 150.0) -> None:
         """Until all wanted keys were seen."""
         deadline = time.monotonic() + timeout_s
         while not wanted <= self.keys:
@@ -346,7 +362,7 @@ def test_a_paused_server_ends_calls_by_their_deadline_and_watches_soon_after(ser
         started = time.monotonic()
         with pytest.raises(Unreachable):
             call()
-        assert time.monotonic() - started < 20, "the deadline is 2 s"
+        assert time.monotonic() - started < 60, f"the deadline is {CALL_S:g} s"
     assert loss(watch)
     server.resume()
     resumed = answered(lambda: watch_from_now(store))
@@ -380,7 +396,7 @@ def test_a_silent_link_loses_the_watch_and_after_it_heals_the_next_one_is_good(l
 def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch's heartbeat, faster than it is: no test waits for the real one."""
     monkeypatch.setattr(store_watch, "HEARTBEAT_S", 0.5)
-    monkeypatch.setattr(store_watch, "SILENCE_S", 3.0)
+    monkeypatch.setattr(store_watch, "SILENCE_S", 5.0)
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -388,7 +404,7 @@ def test_silence_is_noticed_by_the_watchs_own_heartbeat(
     link: Link, quick_heart: None, monkeypatch: pytest.MonkeyPatch, connected: bool
 ) -> None:
     monkeypatch.setattr(store_etcd, "CHANNEL_OPTIONS", [])  # no keepalive
-    far = EtcdStore({"host": "127.0.0.1", "port": link.port, "timeout": 2.0})
+    far = EtcdStore({"host": "127.0.0.1", "port": link.port, "timeout": CALL_S})
     if connected:
         far.scan("")
     link.silence()
@@ -408,7 +424,7 @@ def test_a_slow_link_loses_nothing(link: Link, far: EtcdStore) -> None:
 def test_a_watch_that_rests_is_kept_alive_and_not_lost(etcd: Etcd, quick_heart: None) -> None:
     store = EtcdStore(etcd.client, f"/rest-{uuid.uuid4()}")
     watch = watch_from_now(store)
-    assert watch.wait(5.0) == ()
+    assert watch.wait(1.5 * store_watch.SILENCE_S) == ()
     put(store, "a")
     assert [event.key for event in take(watch, 1)] == ["a"]
     store.close()
@@ -424,7 +440,7 @@ def test_a_watch_on_a_paused_server_is_closed_at_once(server: Etcd, store: EtcdS
     for watch in watches:
         closing = threading.Thread(target=watch.close, daemon=True)
         closing.start()
-        closing.join(10)
+        closing.join(60)
         assert not closing.is_alive(), "close hangs"
         with pytest.raises(WatchLost):
             take(watch, 1)
@@ -493,7 +509,7 @@ def test_a_process_that_watches_ends_when_it_wants_to(
     assert waiting.stdin
     waiting.stdin.close()
     waiting.stdin = None
-    assert waiting.wait(20) == 0
+    assert waiting.wait(60) == 0
 
 
 def test_fifty_watches_leave_no_threads(etcd: Etcd) -> None:
@@ -512,22 +528,22 @@ def test_fifty_watches_leave_no_threads(etcd: Etcd) -> None:
 # Sizes, leases, alarms
 
 
-def test_what_is_over_four_mebibytes_comes_whole_in_a_list_and_in_a_watch(server: Etcd, store: EtcdStore) -> None:
+def test_what_is_over_four_mebibytes_comes_whole_in_a_list_and_in_a_watch(patient: EtcdStore) -> None:
     for number in range(8):
-        put(store, f"big/{number}", bytes([number]) * MIB)
-    listing = store.scan("")
+        put(patient, f"big/{number}", bytes([number]) * MIB)
+    listing = patient.scan("")
     assert [entry.value for entry in listing.entries] == [bytes([number]) * MIB for number in range(8)]
-    events = take(store.watch([""], 1), 8)
+    events = take(patient.watch([""], 1), 8)
     assert [event.entry for event in events] == list(listing.entries)
 
 
-def test_a_list_over_the_limit_is_refused_and_smaller_ones_work(server: Etcd, store: EtcdStore) -> None:
+def test_a_list_over_the_limit_is_refused_and_smaller_ones_work(patient: EtcdStore) -> None:
     for number in range(65):
-        put(store, f"{number:02}", bytes(MIB))
+        put(patient, f"{number:02}", bytes(MIB))
     with pytest.raises(Refused, match="larger than max"):
-        store.scan("")
-    assert "larger than max" in loss(store.watch([""], 1))
-    assert len(store.scan("0").entries) == 10
+        patient.scan("")
+    assert "larger than max" in loss(patient.watch([""], 1))
+    assert len(patient.scan("0").entries) == 10
 
 
 def test_what_is_too_much_for_etcd_is_refused_in_words_and_nothing_of_it_is_done(etcd: Etcd) -> None:
@@ -543,7 +559,7 @@ def test_what_is_too_much_for_etcd_is_refused_in_words_and_nothing_of_it_is_done
 
 def test_a_lease_that_is_gone_is_told_by_refresh_and_by_put(etcd: Etcd) -> None:
     store = EtcdStore(etcd.client, f"/lease-{uuid.uuid4()}")
-    lease = store.grant_lease(1)
+    lease = store.grant_lease(5)
     store.transact([], [Put("leased", b"", lease)])
     until(lambda: store.get("leased") is None, "the lease has ended")
     assert store.refresh_lease(lease) == 0

@@ -20,7 +20,7 @@ import requests
 
 from placet.store import Store
 
-SETTLED_S = 60.0
+SETTLED_S = 240.0
 HEADERS = {"x-auth-token": "admin", "openstack-api-version": "placement 1.39"}
 Record = dict[str, Any]
 
@@ -99,7 +99,7 @@ def _read_placement(endpoint: str, seen: Seen) -> None:
 
 
 def _get(endpoint: str, path: str) -> Record:
-    answer = requests.get(endpoint + path, headers=HEADERS, timeout=30)
+    answer = requests.get(endpoint + path, headers=HEADERS, timeout=60)
     answer.raise_for_status()
     found: Record = answer.json()
     return found

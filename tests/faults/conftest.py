@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checker import Place, wait_until_sound
+from tests.faults.checker import SETTLED_S, Place, wait_until_sound
 from tests.lab.lab import Lab, lab
 from tests.lab.nodes import LabNode
 
@@ -88,7 +88,7 @@ def places(cloud: Lab) -> list[Place]:
     return [Place(node.uuid, node.host.uri, node.state_dir) for node in cloud.nodes]
 
 
-def sound(cloud: Lab, timeout_s: float = 60.0) -> None:
+def sound(cloud: Lab, timeout_s: float = SETTLED_S) -> None:
     """Wait until etcd, Placement, the hypervisors and the nodes' files agree."""
     wait_until_sound(cloud.store, cloud.placement_endpoint, places(cloud), timeout_s)
 

@@ -59,9 +59,9 @@ def test_an_emptied_etcd_stops_no_guest_and_a_doctor_writes_it_again(cloud: Lab)
     ips = [shown(cloud, instance)["ip"], shown(cloud, other)["ip"]]
 
     cloud.control.empty_etcd()
-    until(lambda: all_alive(cloud), "the nodes are alive in the empty etcd", 60)
+    until(lambda: all_alive(cloud), "the nodes are alive in the empty etcd")
     restart(second)
-    until(lambda: all_alive(cloud), "both are", 60)
+    until(lambda: all_alive(cloud), "both are")
     seen = found(cloud)
     assert {("lost-cloud", "cloud"), ("other-etcd", first.uuid), ("stray", instance), ("stray", other)} <= seen, seen
     assert [qemu_pid(instance), qemu_pid(other)] == pids
@@ -84,8 +84,8 @@ def test_a_restored_backup_stops_no_guest_and_boots_none_again(cloud: Lab, first
     pids = [qemu_pid(kept), qemu_pid(fresh)]
 
     cloud.control.restore_etcd(backup)
-    until(lambda: fault(cloud, second, gone) == "disk-missing", "the destroyed one is an error", 90)
-    until(lambda: ("other-etcd", first.uuid) in found(cloud), "the node doubts", 60)
+    until(lambda: fault(cloud, second, gone) == "disk-missing", "the destroyed one is an error")
+    until(lambda: ("other-etcd", first.uuid) in found(cloud), "the node doubts")
     assert ("stray", fresh) in found(cloud)
     told = cloud.schedule("doctor", "--fix")
     assert told.code == 6 and "unclaimed-spec" in told.out and "stray" in told.out, told
@@ -103,7 +103,7 @@ def test_a_wrong_prefix_stops_no_guest(cloud: Lab, first: LabNode) -> None:
     first.stop_agent()
     first.start_agent(settings={"etcd_prefix": "/wrong"})
     with contextlib.closing(EtcdStore(cloud.etcd_client, "/wrong")) as wrong:
-        until(lambda: wrong.get(keys.alive(first.uuid)), "the node is alive elsewhere", 60)
+        until(lambda: wrong.get(keys.alive(first.uuid)), "the node is alive elsewhere")
     assert state(cloud, instance) == "UNKNOWN"
     restart(first, etcd_prefix="/placet")
     sound(cloud)
@@ -115,7 +115,7 @@ def test_a_missing_disk_is_an_error_that_stops_and_rebuilds_nothing(cloud: Lab, 
     running, off = place(cloud, first), place(cloud, first)
     sound(cloud)
     shut_down(cloud, first, off)
-    until(lambda: status(cloud, first, off)["state"] == "SHUTOFF", "it is off", 60)
+    until(lambda: status(cloud, first, off)["state"] == "SHUTOFF", "it is off")
     pid = qemu_pid(running)
     for instance in (running, off):
         disk_of(first, instance).unlink()
@@ -123,7 +123,7 @@ def test_a_missing_disk_is_an_error_that_stops_and_rebuilds_nothing(cloud: Lab, 
     first.start_agent()
     first.wait_ready()
     for instance in (running, off):
-        until(lambda instance=instance: fault(cloud, first, instance) == "disk-missing", "ERROR", 60)  # type: ignore[misc]
+        until(lambda instance=instance: fault(cloud, first, instance) == "disk-missing", "ERROR")  # type: ignore[misc]
         assert not disk_of(first, instance).exists(), "it was not made again"
         assert "restore it from a backup" in cloud.schedule("ip", instance).err
     assert qemu_pid(running) == pid

@@ -67,7 +67,7 @@ def test_forged_specs_are_put_aside_and_the_nodes_other_work_goes_on(
     honest = place(cloud, first, "--wait")
     for kind, instance in forgeries.items():
         code = KINDS[kind][0]
-        until(lambda instance=instance: fault(cloud, first, instance), f"{kind}: a fault", 60)  # type: ignore[misc]
+        until(lambda instance=instance: fault(cloud, first, instance), f"{kind}: a fault")  # type: ignore[misc]
         assert fault(cloud, first, instance) == code, kind
         assert any(what == "fault" and reason.startswith(code) for what, reason in story(cloud, instance)), kind
     assert {(KINDS[kind][1], instance) for kind, instance in forgeries.items()} <= found(cloud)
@@ -82,6 +82,6 @@ def test_forged_specs_are_put_aside_and_the_nodes_other_work_goes_on(
 def test_a_key_that_is_no_uuid_harms_nobody(cloud: Lab, first: LabNode) -> None:
     key = keys.spec(first.uuid, "..")
     assert cloud.store.transact([], [Put(key, forged("nobody claimed it", cloud, first, new_uuid()))])
-    until(lambda: "event=not-a-uuid" in first.agent_log, "the node tells of it", 60)
+    until(lambda: "event=not-a-uuid" in first.agent_log, "the node tells of it")
     assert ("bad-record", "..") in found(cloud)
     assert cloud.store.transact([], [Delete(key)]), "as the doctor advises"

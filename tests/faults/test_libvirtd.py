@@ -48,7 +48,7 @@ def test_work_that_is_asked_for_while_libvirtd_is_away_is_done_when_it_is_back(c
     coming = place(cloud, first)
     told = cloud.schedule("destroy", going, "--wait-timeout", "1")
     assert told.code == 4 and told.err.count("\n") == 1, told
-    until(lambda: "libvirt" in str(status(cloud, first, coming).get("task")), "it says what it waits for", 60)
+    until(lambda: "libvirt" in str(status(cloud, first, coming).get("task")), "it says what it waits for")
     first.host.start_libvirtd()
     sound(cloud)
     assert (domain_count(cloud, coming), domain_count(cloud, going)) == (1, 0)
@@ -58,10 +58,10 @@ def test_a_guest_that_ends_stays_so_by_default(cloud: Lab, first: LabNode) -> No
     """One powers itself off, one is killed; each is told by its status and an event."""
     off, killed = place(cloud, first), place(cloud, first)
     shut_down(cloud, first, off)
-    until(lambda: status(cloud, first, off)["state"] == "SHUTOFF", "it is off", 60)
+    until(lambda: status(cloud, first, off)["state"] == "SHUTOFF", "it is off")
     until(lambda: reached(cloud, first, killed, "ip"), "the other runs", BOOT_S)
     kill_qemu(killed)
-    until(lambda: fault(cloud, first, killed) == "guest-crashed", "it crashed", 60)
+    until(lambda: fault(cloud, first, killed) == "guest-crashed", "it crashed")
     assert any(what == "state" and "SHUTOFF" in reason for what, reason in story(cloud, off))
     assert any(what == "fault" and reason.startswith("guest-crashed") for what, reason in story(cloud, killed))
     assert qemu(off) is None and qemu(killed) is None
@@ -76,7 +76,7 @@ def test_a_guests_own_policy_starts_it_again(cloud: Lab, first: LabNode) -> None
     kill_qemu(crashing)
     shut_down(cloud, first, leaving)
     for instance in (crashing, leaving):
-        until(lambda instance=instance: status(cloud, first, instance)["restarts"], "it is started again", 60)  # type: ignore[misc]
+        until(lambda instance=instance: status(cloud, first, instance)["restarts"], "it is started again")  # type: ignore[misc]
     sound(cloud)
     for instance, pid in zip((crashing, leaving), pids, strict=True):
         assert status(cloud, first, instance)["state"] == "ACTIVE" and qemu_pid(instance) != pid

@@ -14,7 +14,7 @@ from tests.lab.nodes import LabNode
 from tests.support.clouds import TestCloud
 from tests.support.nodes import until
 
-LEASE_S = 3
+LEASE_S = 9  # not less: a busy machine may keep an agent from its heartbeat for seconds
 
 
 def kill_and_unplug(node: LabNode) -> None:
@@ -54,7 +54,7 @@ def test_a_silent_nodes_instance_is_given_up_and_placed_elsewhere_under_its_uuid
     pid = qemu_pid(instance)
     authorities = TestCloud.make(cloud.store, cloud.placement_endpoint)
     die(mortal)
-    until(lambda: not is_alive(cloud, mortal), "its lease ends", 60)
+    until(lambda: not is_alive(cloud, mortal), "its lease ends")
 
     told = cloud.schedule(on(mortal))
     assert (told.code, told.out, told.err.count("\n")) == (3, "NO ALLOCATIONS LEFT\n", 1), told
@@ -72,8 +72,8 @@ def test_a_silent_nodes_instance_is_given_up_and_placed_elsewhere_under_its_uuid
     assert list(held) == [second.uuid]
 
     return_to_life(mortal)
-    until(lambda: is_alive(cloud, mortal), "it is back", 60)
-    until(lambda: not has_domain(mortal, instance), "it removes what was given up", 60)
+    until(lambda: is_alive(cloud, mortal), "it is back")
+    until(lambda: not has_domain(mortal, instance), "it removes what was given up")
     sound(cloud)
     assert domain_count(cloud, instance) == 1
     assert authorities.held(instance) == held
@@ -86,7 +86,7 @@ def test_a_lost_node_is_forgotten_and_registers_anew(cloud: Lab, mortal: LabNode
     told = cloud.schedule("node", "forget", mortal.name)
     assert (told.code, told.err.count("\n")) == (5, 1) and "is alive" in told.err, told
     kill_and_unplug(mortal)
-    until(lambda: not is_alive(cloud, mortal), "its lease ends", 60)
+    until(lambda: not is_alive(cloud, mortal), "its lease ends")
     told = cloud.schedule("node", "forget", mortal.name)
     assert told.code == 5 and instance in told.err, "it still has an instance"
     assert cloud.schedule("destroy", "--force", instance).code == 0

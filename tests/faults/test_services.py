@@ -18,7 +18,7 @@ from tests.support.faulty_http import FaultyHttp, Rule, faulty_http
 from tests.support.nodes import until
 
 CONCURRENT = "placement.concurrent_update"
-NOTICED_S = 60.0
+NOTICED_S = 120.0
 NOTICED = ("event=watch-lost", "event=heartbeat-failed", "event=retry")
 
 

@@ -21,8 +21,8 @@ from tests.support.clouds import TestCloud
 from tests.support.nodes import until
 
 PORT = 8099
-TIMEOUT_S = 6
-FAULT_S = 90.0
+TIMEOUT_S = 15  # in which a download that does well is done, on a busy machine too
+FAULT_S = 180.0
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def server(cloud: Lab, first: LabNode) -> Iterator[str]:
     restart(first, image_timeout_s=TIMEOUT_S)
     program = Path(__file__).with_name("half_server.py")
     daemon = first.host.start_daemon(sys.executable, str(program), str(PORT), str(cloud.image))
-    until(lambda: reach(first.host, PORT) == "answers", "the server answers", 60)
+    until(lambda: reach(first.host, PORT) == "answers", "the server answers")
     yield f"http://127.0.0.1:{PORT}"
     daemon.kill()
 

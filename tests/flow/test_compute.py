@@ -60,7 +60,7 @@ def test_what_is_wrong_or_not_there_is_one_line_with_the_remedy(
     config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], code: int, words: str
 ) -> None:
     process = start({**config, **changes}, tmp_path)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == code, told
     assert words in told and told.count("\n") == 1, told
 
@@ -74,7 +74,7 @@ def test_a_signal_disables_the_provider_and_ends_it_with_0(
     until(lambda: store.scan(keys.ALIVE).entries, "alive")
     (entry,) = store.scan(keys.ALIVE).entries
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert store.scan(keys.ALIVE).entries == ()
     traits, _ = TestCloud.make(store, placement.endpoint).placement.traits(keys.last(entry.key))
@@ -89,10 +89,10 @@ def test_a_second_agent_on_the_same_state_directory_is_refused(
     first = start(config, tmp_path)
     until(lambda: store.scan(keys.ALIVE).entries, "alive")
     second = start(config, tmp_path)
-    _, told = second.communicate(timeout=60)
+    _, told = second.communicate(timeout=120)
     assert (second.returncode, "another agent runs on" in told) == (5, True), told
     first.terminate()
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     store.close()
 
 
@@ -107,6 +107,6 @@ def test_a_download_that_goes_on_does_not_keep_it_from_ending(
         TestCloud.make(store, placement.endpoint).scheduler().create(asked)
         until(lambda: server.asked, "the download has begun")
         process.terminate()
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     store.close()

@@ -48,7 +48,7 @@ class Follower:
         for line in self.process.stdout:
             self.text += line
 
-    def end(self, timeout_s: float = 30) -> tuple[int, str]:
+    def end(self, timeout_s: float = 60) -> tuple[int, str]:
         """Its exit code, and what it said on stderr."""
         code = self.process.wait(timeout_s)
         self._reader.join(timeout_s)
@@ -163,6 +163,18 @@ def test_a_silent_node_is_named_and_since_when(
     for words in (["console", "vm"], ["console", "vm", "--follow"]):
         told = command(*words)
         assert told.code == 4 and "node n1, which has the console, is silent for " in told.err, told
+
+
+def test_one_that_is_on_its_way_out_is_not_taken_for_one_that_is_yet_to_start(
+    command: ScheduleCommand, machine: FakeMachine, node: Node, vm: str
+) -> None:
+    node.driver._config.fail["remove_disk.unreachable"] = 1.0  # type: ignore[attr-defined]
+    assert command("destroy", "vm", "--wait-timeout", "0").code == 4
+    until(lambda: vm not in machine.hypervisor.domains, "its domain is gone")
+    told = command("console", "vm")
+    assert told.code == 1 and f"{vm} is being destroyed" in told.err, told
+    told = command("console", "vm", "--follow")
+    assert (told.code, told.out, told.err) == (0, "", "")
 
 
 def test_one_that_is_gone_has_none(command: ScheduleCommand, vm: str) -> None:

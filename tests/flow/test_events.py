@@ -38,16 +38,17 @@ class Following:
     def interrupt(self) -> tuple[int, str]:
         """Its exit code and what it said on stderr, after Ctrl-C."""
         self._process.send_signal(2)
-        self._reader.join(30)
+        self._reader.join(60)
+        assert not self._reader.is_alive(), "it goes on"
         assert self._process.stderr
         with self._process.stderr as stderr:
             told = stderr.read()
-        return self._process.wait(30), told
+        return self._process.wait(60), told
 
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join(30)
+        self._reader.join(60)
         for stream in (self._process.stdout, self._process.stderr):
             if stream:
                 stream.close()

@@ -18,7 +18,7 @@ from placet.query import DISABLED_TRAIT
 from placet.request import Request
 from tests.support.clouds import TestCloud, new_uuid, request
 from tests.support.commands import QUERY, ScheduleCommand
-from tests.support.nodes import FakeMachine, until
+from tests.support.nodes import PATIENCE_S, FakeMachine, until
 
 
 def wish(machine: FakeMachine, instance: str | None = None) -> Request:
@@ -31,7 +31,7 @@ def place_and_die(cloud: TestCloud, machine: FakeMachine, lease_ends: bool = Tru
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.AGENT, 20)
+        cloud.instances.wait_for(asked.instance, Stage.AGENT, PATIENCE_S)
         until(machine.is_audited, "its first audit")
         machine.die(node, lease_ends)
     return node.id, asked.instance
@@ -106,7 +106,7 @@ def test_a_node_that_returns_removes_what_was_given_up_and_frees_nothing_that_is
     with other_machine.agent() as elsewhere:
         until(lambda: cloud.store.get(keys.alive(elsewhere.id)), "the other is alive")
         cloud.scheduler().create(wish(other_machine, instance))
-        cloud.instances.wait_for(instance, Stage.IP, 20)
+        cloud.instances.wait_for(instance, Stage.IP, PATIENCE_S)
         held = cloud.held(instance)
         assert set(held) == {elsewhere.id}
         assert machine.hypervisor.domains[instance].power is Power.RUNNING, "the old one runs on a dead node"

@@ -65,7 +65,7 @@ def adding(cloud: TestCloud, source: str) -> Iterator[list[ImageRecord | Excepti
     try:
         yield outcome
     finally:
-        thread.join(60)
+        thread.join(120)
 
 
 def test_a_download_under_way_holds_up_no_build_no_audit_and_no_console(
@@ -89,6 +89,8 @@ def test_builds_and_an_add_of_the_same_image_fetch_it_once(
         until(lambda: server.asked, "its node fetches it")
         told = command(QUERY, server.url, "--count", "3", "--name", "vm")
         assert told.code == 0
+        flights = node.agent._worker._fetches._images._flights
+        until(lambda: [len(each.listeners) for each in tuple(flights.values())] == [1 + 3], "all wait for the same")
         server.open.set()
         until(lambda: command("ip", "vm-3").code == 0, "it is built")
     assert isinstance(outcome[0], ImageRecord) and server.asked == 1
@@ -114,7 +116,7 @@ def test_a_download_under_way_holds_up_no_agents_end_and_the_next_goes_on(
         with adding(cloud, server.url) as outcome:
             until(lambda: server.asked == 1, "its node fetches it")
             first.terminate()
-            assert first.wait(30) == 0
+            assert first.wait(60) == 0
             with agent_process(machine, tmp_path):
                 until(lambda: server.asked == 2, "the next fetches it again")
                 server.open.set()

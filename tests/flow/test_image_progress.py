@@ -10,7 +10,7 @@ from placet.lifecycle import Stage
 from placet.model import Happening, ImageRef, decode
 from tests.support.clouds import TestCloud, request
 from tests.support.hostile_http import Asked, Send, head, hostile_http
-from tests.support.nodes import FakeMachine, until
+from tests.support.nodes import PATIENCE_S, FakeMachine, until
 
 
 def test_a_build_says_how_far_its_image_is(cloud: TestCloud, machine: FakeMachine) -> None:
@@ -40,7 +40,7 @@ def test_a_build_says_how_far_its_image_is(cloud: TestCloud, machine: FakeMachin
         cloud.scheduler().create(asked)
         until(percent_told, "it says how far the image is")
         done.append(True)
-        status = cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        status = cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
 
     assert status.task is None
     events = [

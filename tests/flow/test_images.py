@@ -240,7 +240,7 @@ def test_two_who_add_the_same_name_agree_or_one_is_told(cloud: TestCloud, node: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert sorted(map(tuple, outcomes.values())) == [("Conflict",) * 3, ("added",) * 3]
 
 

@@ -151,7 +151,7 @@ def test_a_node_of_another_cloud_is_refused_at_its_start(
     found = machine.config
     text = {"state_dir": found.state_dir, "etcd": found.etcd, "etcd_prefix": found.etcd_prefix, "driver": "fake"}
     config.write_text(yaml.safe_dump({**text, "placement": {"endpoint": found.placement.endpoint}}))
-    told = run_command([sys.executable, str(BESIDE_SCRIPT / "compute.py"), "--config", str(config)], timeout_s=60)
+    told = run_command([sys.executable, str(BESIDE_SCRIPT / "compute.py"), "--config", str(config)], timeout_s=120)
     assert (told.code, told.out, told.err.count("\n")) == (5, "", 1), told
     assert f"this node belongs to cloud {cloud.id}, and etcd holds cloud {other}" in told.err
     assert [entry.key for entry in cloud.store.scan("").entries] == [keys.CLOUD]
@@ -198,6 +198,7 @@ def test_an_etcd_that_comes_back_with_an_older_past_is_in_doubt_until_it_is_acce
                 shutil.move(etcd.directory / "backup", etcd.directory / "etcd")
             etcd.start()
             until(lambda: b"other-etcd" in story(cloud, node.id), "its node has noticed")
+            until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive there too")
             assert ("other-etcd", node.id, False) in command.doctor()[1]
             assert_untouched(cloud, machine, web, db)
             assert_one_fix_is_enough(command, cloud, machine, "web", "db")

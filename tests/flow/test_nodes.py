@@ -24,7 +24,7 @@ from placet.request import Request
 from placet.resources import Inventory
 from placet.store import Delete, Put
 from tests.support.clouds import TestCloud, new_uuid, request
-from tests.support.nodes import FakeMachine, until
+from tests.support.nodes import PATIENCE_S, FakeMachine, until
 from tests.support.services import Etcd, PlacementServer
 
 
@@ -55,7 +55,7 @@ def test_a_placed_instance_boots_and_its_ip_comes_back(cloud: TestCloud, machine
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        status = cloud.instances.wait_for(asked.instance, Stage.AGENT, 20)
+        status = cloud.instances.wait_for(asked.instance, Stage.AGENT, PATIENCE_S)
         assert status.state is State.ACTIVE
         assert cloud.instances.ip(asked.instance) == status.addresses[0].ip
         assert list(status.stages) == ["claimed", "image", "defined", "started", "ip", "agent"]
@@ -66,10 +66,10 @@ def test_a_destroyed_instance_leaves_nothing_and_its_name_is_free(cloud: TestClo
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
-        assert cloud.destroyer.destroy(asked.instance, "test", 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
+        assert cloud.destroyer.destroy(asked.instance, "test", PATIENCE_S)
         assert_nothing_left(cloud, machine, asked.instance)
-        assert not cloud.destroyer.destroy(asked.instance, "test", 20), "the second destroy finds it gone"
+        assert not cloud.destroyer.destroy(asked.instance, "test", PATIENCE_S), "the second destroy finds it gone"
         again = replace(wish(machine), name=asked.name)
         assert cloud.scheduler().create(again)
 
@@ -81,12 +81,12 @@ def test_fifty_at_once_are_all_built_and_all_destroyed(cloud: TestCloud, machine
         wishes = [wish(machine, "resources=VCPU:1,MEMORY_MB:64") for _ in range(50)]
         for asked in wishes:
             cloud.scheduler().create(asked)
-        ips = {cloud.instances.wait_for(asked.instance, Stage.IP, 30).addresses[0].ip for asked in wishes}
+        ips = {cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S).addresses[0].ip for asked in wishes}
         assert len(ips) == 50
         with pytest.raises(NothingFits):
             cloud.scheduler().create(wish(machine))
         for asked in wishes:
-            cloud.destroyer.destroy(asked.instance, "test", 30)
+            cloud.destroyer.destroy(asked.instance, "test", PATIENCE_S)
         assert machine.hypervisor.domains == {}
 
 
@@ -104,7 +104,7 @@ def test_a_stopped_node_gets_nothing_and_its_guests_keep_running(cloud: TestClou
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
     assert machine.hypervisor.domains[asked.instance].power is Power.RUNNING
     assert cloud.instances.get(asked.instance).state is State.UNKNOWN
     with pytest.raises(NothingFits, match="1 down or drained"):
@@ -120,7 +120,7 @@ def test_a_destroy_while_the_node_is_down_is_carried_out_before_it_is_alive(
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
     with pytest.raises(NotYet, match=r"goes when its node .* is back"):
         cloud.destroyer.destroy(asked.instance, "test", 0.2)
     with machine.agent():
@@ -148,7 +148,7 @@ def test_a_spec_with_other_amounts_than_claimed_is_never_booted(cloud: TestCloud
         asked = wish(machine)
         machine.fake = FakeConfig()
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
         entry = cloud.store.get(keys.spec(node.id, asked.instance))
         assert entry
         spec = decode(Spec, entry.value, "")
@@ -170,7 +170,7 @@ def test_a_malformed_spec_is_reported_and_stops_nothing_else(
         until(lambda: b"bad-spec" in getattr(cloud.store.get(keys.status(node.id, bad)), "value", b""), "the fault")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        assert cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        assert cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
 
 
 def test_a_spec_that_vanishes_destroys_nothing(cloud: TestCloud, machine: FakeMachine) -> None:
@@ -178,11 +178,11 @@ def test_a_spec_that_vanishes_destroys_nothing(cloud: TestCloud, machine: FakeMa
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
         cloud.store.transact([], [Delete(keys.spec(node.id, asked.instance))])
         other = wish(machine)
         cloud.scheduler().create(other)
-        cloud.instances.wait_for(other.instance, Stage.IP, 20)
+        cloud.instances.wait_for(other.instance, Stage.IP, PATIENCE_S)
         assert machine.hypervisor.domains[asked.instance].power is Power.RUNNING
 
 
@@ -193,14 +193,14 @@ def test_a_guest_that_etcd_forgot_is_not_taken_for_a_new_one_of_its_uuid(
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.AGENT, 20)
+        cloud.instances.wait_for(asked.instance, Stage.AGENT, PATIENCE_S)
         cloud.store.transact([], [Delete(keys.spec(node.id, asked.instance))])
         again = replace(wish(machine), instance=asked.instance, name="again")
         cloud.scheduler().create(again)
         key = keys.status(node.id, asked.instance)
         until(lambda: b"other-guest" in getattr(cloud.store.get(key), "value", b""), "the fault")
         assert machine.hypervisor.domains[asked.instance].power is Power.RUNNING
-        cloud.destroyer.destroy(asked.instance, "test", 20)
+        cloud.destroyer.destroy(asked.instance, "test", PATIENCE_S)
         assert machine.hypervisor.domains == {} and machine.hypervisor.disks == set()
         assert cloud.held(asked.instance) == {}
 
@@ -223,9 +223,9 @@ def test_a_bad_image_is_an_error_that_a_destroy_clears(
         asked = wish(machine, image=image.format(images=images))
         cloud.scheduler().create(asked)
         with pytest.raises(PlacetError, match=code):
-            cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+            cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
         assert cloud.instances.get(asked.instance).state is State.ERROR
-        assert cloud.destroyer.destroy(asked.instance, "test", 20)
+        assert cloud.destroyer.destroy(asked.instance, "test", PATIENCE_S)
         assert_nothing_left(cloud, machine, asked.instance)
 
 
@@ -240,7 +240,7 @@ def test_what_may_work_later_is_tried_until_it_does(cloud: TestCloud, machine: F
             until(lambda step=step: f"{step}:" in str(task(cloud, asked.instance)), f"{step} fails")  # type: ignore[misc]
             failing.clear()
             failing[next_one] = 1.0
-        assert cloud.instances.wait_for(asked.instance, Stage.IP, 60).state is State.ACTIVE
+        assert cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S).state is State.ACTIVE
         assert list(machine.hypervisor.domains) == [asked.instance]
 
 
@@ -249,7 +249,7 @@ def test_a_guest_that_powers_itself_off_is_shutoff(cloud: TestCloud, machine: Fa
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
         node.driver.stop(asked.instance)
         until(lambda: cloud.instances.get(asked.instance).state is State.SHUTOFF, "SHUTOFF")
 
@@ -303,12 +303,12 @@ def test_downloads_that_hang_hold_up_neither_other_builds_nor_a_destroy(cloud: T
             cloud.scheduler().create(asked)
         quick = wish(machine)
         cloud.scheduler().create(quick)
-        assert cloud.instances.wait_for(quick.instance, Stage.IP, 20)
+        assert cloud.instances.wait_for(quick.instance, Stage.IP, PATIENCE_S)
         with pytest.raises(NotYet, match=r"fetching http://127\.0\.0\.1"):
             until(lambda: "fetching" in str(task(cloud, hanging[0].instance)), "it says what it waits for")
             cloud.instances.ip(hanging[0].instance)
         for asked in hanging:
-            assert cloud.destroyer.destroy(asked.instance, "test", 20)
+            assert cloud.destroyer.destroy(asked.instance, "test", PATIENCE_S)
 
 
 def task(cloud: TestCloud, instance: str) -> str | None:
@@ -340,7 +340,7 @@ def test_a_guest_never_boots_without_its_metadata(cloud: TestCloud, machine: Fak
         asked = wish(machine)
         cloud.scheduler().create(asked)
         with pytest.raises(PlacetError, match="node-files"):
-            cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+            cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
         assert machine.hypervisor.domains[asked.instance].power is Power.SHUTOFF
 
 
@@ -360,7 +360,7 @@ def test_an_instance_on_this_node_without_a_spec_keeps_running(cloud: TestCloud,
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         asked = wish(machine)
         cloud.scheduler().create(asked)
-        cloud.instances.wait_for(asked.instance, Stage.IP, 20)
+        cloud.instances.wait_for(asked.instance, Stage.IP, PATIENCE_S)
         cloud.store.transact([], [Delete(keys.spec(node.id, asked.instance))])
     with machine.agent():
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")

@@ -19,7 +19,7 @@ from placet.node import Node
 from placet.store import Delete
 from tests.support.clouds import TestCloud
 from tests.support.commands import QUERY, ScheduleCommand
-from tests.support.nodes import FakeMachine, until
+from tests.support.nodes import PATIENCE_S, FakeMachine, until
 
 UUID = "5d0a3a9e-0000-4000-8000-000000000001"
 
@@ -80,7 +80,7 @@ def test_a_guest_that_says_it_is_ready_has_reached_that_stage(
     guest.say("data", "state", value="idle")
     guest.say("ready")
 
-    status = cloud.instances.wait_for(UUID, Stage.READY, 20.0)
+    status = cloud.instances.wait_for(UUID, Stage.READY, PATIENCE_S)
 
     assert status.stage is Stage.READY
     told = shown(command)
@@ -119,7 +119,7 @@ def test_what_was_published_while_no_agent_ran_is_taken_up_at_its_start(
         command.place("web", "--uuid", UUID)
     Guest(machine, UUID).say("ready")
     with machine.agent():
-        cloud.instances.wait_for(UUID, Stage.READY, 20.0)
+        cloud.instances.wait_for(UUID, Stage.READY, PATIENCE_S)
 
 
 def test_a_key_that_somebody_deleted_comes_back_with_the_next_look(cloud: TestCloud, node: Node, guest: Guest) -> None:
@@ -134,7 +134,7 @@ def test_it_goes_with_the_instance_and_is_nothing_to_the_next_of_its_uuid(
     command: ScheduleCommand, cloud: TestCloud, node: Node, guest: Guest
 ) -> None:
     guest.say("ready")
-    cloud.instances.wait_for(UUID, Stage.READY, 20.0)
+    cloud.instances.wait_for(UUID, Stage.READY, PATIENCE_S)
     assert command("destroy", UUID).code == 0
     assert cloud.store.scan(keys.PUBLISHED).entries == () and not guest.has_said
     guest.say("data", "late", value="of one that is gone")
@@ -154,7 +154,7 @@ def test_a_node_that_is_forgotten_leaves_nothing_of_it(
         until(lambda: cloud.store.scan(keys.ALIVE).entries, "alive")
         command.place("web", "--uuid", UUID)
         Guest(machine, UUID).say("ready")
-        cloud.instances.wait_for(UUID, Stage.READY, 20.0)
+        cloud.instances.wait_for(UUID, Stage.READY, PATIENCE_S)
         machine.die(node)
     assert command("destroy", UUID, "--force").code == 0
     assert command("node", "forget", "n1").code == 0

@@ -14,6 +14,7 @@ import requests
 
 from tests.lab.service import Service
 from tests.lab.switch import ADDRESS, Switch
+from tests.support.services import ETCDCTL_PATIENCE
 
 PLACEMENT_PORT = 8778
 ALL_KEYS = {"key": "AA==", "range_end": "AA==", "limit": "1"}  # base64 of \0: from the first key to the last
@@ -97,11 +98,11 @@ class Control:
         self._cluster += 1
 
     def _etcdctl(self, *words: str) -> None:
-        self._switch.run("env", "ETCDCTL_API=3", "etcdctl", *words)
+        self._switch.run("env", "ETCDCTL_API=3", "etcdctl", *ETCDCTL_PATIENCE, *words)
 
     def _ask(self, call: str, body: Mapping[str, object]) -> dict[str, Any]:
         """etcd's JSON gateway (etcd.io/docs/v3.4/dev-guide/api_grpc_gateway)."""
-        answer = requests.post(f"{self._urls[0]}/v3/{call}", json=body, timeout=10)
+        answer = requests.post(f"{self._urls[0]}/v3/{call}", json=body, timeout=60)
         answer.raise_for_status()
         return dict(answer.json())
 

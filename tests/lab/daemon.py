@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-DEADLINE_S = 20.0
+DEADLINE_S = 90.0
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = DEADLINE_S) -> None:

@@ -63,6 +63,8 @@ class Host(Namespaces):
         self._lay_out()
         super().up()
         self.start_daemon("virtlogd", "--pid-file", "/run/libvirt/virtlogd.pid")
+        log_socket = self.directory / "run" / "virtlogd-sock"
+        wait_for(lambda: _listens(log_socket), f"host {self.name}: virtlogd listens")
         self.start_libvirtd()
 
     def start_libvirtd(self) -> None:

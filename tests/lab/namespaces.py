@@ -20,7 +20,7 @@ from tests.lab.daemon import Daemon, children_of, read_line
 
 INIT = Path(__file__).with_name("init.py")
 KINDS = ("--net", "--mount", "--pid", "--uts", "--ipc")
-RUN_S = 60.0
+RUN_S = 120.0
 # unlike nsenter's own fork it is not stopped when its child is, so that nothing has to wake it if this process dies
 AS_CHILD = ("sh", "-c", '"$@"; exit $?', "sh")
 

@@ -22,8 +22,8 @@ from tests.lab.hosts import Host
 from tests.lab.link import Link
 from tests.lab.switch import Switch
 
-READY_S = 60.0
-STOP_S = 60.0
+READY_S = 120.0
+STOP_S = 120.0
 
 
 class LabNode:

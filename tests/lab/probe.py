@@ -26,7 +26,7 @@ except OSError as problem:
 """
 
 
-def reach(place: Namespaces, port: int, address: str = "127.0.0.1", within_s: float = 10) -> str:
+def reach(place: Namespaces, port: int, address: str = "127.0.0.1", within_s: float = 30) -> str:
     """What becomes of a connection from inside: `answers`, `closed`, `refused`, `silent`, or the system's words."""
     return place.run(sys.executable, "-c", CONNECT, address, str(port), str(within_s)).strip()
 

@@ -27,6 +27,7 @@ class State:
 
     def __init__(self) -> None:
         self.delay_s = 0.0
+        self.cut = False
         self.passing = asyncio.Event()
         self.passing.set()
 
@@ -83,6 +84,7 @@ class Relay:
         """Carry out a command. Raises ValueError for what is none."""
         if words == ["heal"]:
             self._state.delay_s = 0.0
+            self._state.cut = False
             self._state.passing.set()
             await self.listen()
         elif words == ["drop"]:
@@ -95,6 +97,7 @@ class Relay:
             raise ValueError(f"unknown command: {' '.join(words)}")
 
     async def _cut(self) -> None:
+        self._state.cut = True
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -106,6 +109,9 @@ class Relay:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _serve(self, route: Route, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._state.cut:  # it was accepted just before
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)

@@ -12,7 +12,7 @@ import requests
 from tests.lab.daemon import Daemon
 from tests.lab.namespaces import Namespaces
 
-READY_S = 60.0
+READY_S = 120.0
 
 
 class Service:
@@ -77,7 +77,7 @@ class Service:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.running:
             with contextlib.suppress(requests.RequestException):
-                if requests.get(self._url, timeout=2).status_code < 500:
+                if requests.get(self._url, timeout=10).status_code < 500:
                     return
             time.sleep(0.02)
         raise TimeoutError(f"{self.name} does not answer: {self.daemon.last_lines()}")

@@ -24,9 +24,11 @@ import pycdlib
 NO_NETWORK = ("-nic", "none")
 USER_NETWORK = ("-nic", "user,model=virtio-net-pci,restrict=on")
 POLL_S = 0.02
+PATIENCE_S = 240.0  # a boot without KVM takes a minute where others want the processors, too
+ANSWER_S = 60.0
 
 
-def wait_until(what: str, condition: Callable[[], object], timeout_s: float = 30) -> float:
+def wait_until(what: str, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> float:
     """Wait for a condition to be true; returns the seconds it took. Raises TimeoutError that says for what."""
     started = time.monotonic()
     while not condition():
@@ -120,19 +122,19 @@ class BareGuest:
         self._directory = directory
         self.started = time.monotonic()
         wait_until("QEMU's sockets", (directory / "agent").exists)
-        self._monitor = JsonChannel(directory / "monitor", timeout_s=10)
+        self._monitor = JsonChannel(directory / "monitor", ANSWER_S)
         self._monitor.receive()
         self._monitor.call("qmp_capabilities")
 
     def console(self) -> str:
         return (self._directory / "console").read_text(errors="replace")
 
-    def wait_for_console(self, text: str, times: int = 1, timeout_s: float = 30) -> float:
+    def wait_for_console(self, text: str, times: int = 1, timeout_s: float = PATIENCE_S) -> float:
         """Wait until the console has shown a text so often; returns the seconds since the guest was started."""
         wait_until(f"{text!r} on the console", lambda: self.console().count(text) >= times, timeout_s)
         return time.monotonic() - self.started
 
-    def wait_for_agent(self, timeout_s: float = 30) -> float:
+    def wait_for_agent(self, timeout_s: float = PATIENCE_S) -> float:
         """Wait until the agent answers; returns the seconds since the guest was started."""
         wait_until("the guest agent", self._agent_answers, timeout_s)
         return time.monotonic() - self.started
@@ -140,19 +142,21 @@ class BareGuest:
     def _agent_answers(self) -> bool:
         token = time.monotonic_ns() % 2**31
         try:
-            with contextlib.closing(JsonChannel(self._directory / "agent", timeout_s=0.2)) as channel:
+            with contextlib.closing(JsonChannel(self._directory / "agent", timeout_s=5)) as channel:
                 channel.send("guest-sync", {"id": token})
-                return channel.receive() == {"return": token}
+                while channel.receive() != {"return": token}:
+                    pass  # the late answer to an earlier question
+                return True
         except (OSError, ValueError):
             return False
 
     def agent(self, command: str, **arguments: object) -> Any:
-        with contextlib.closing(JsonChannel(self._directory / "agent", timeout_s=10)) as channel:
+        with contextlib.closing(JsonChannel(self._directory / "agent", ANSWER_S)) as channel:
             return channel.call(command, **arguments)
 
     def agent_tell(self, command: str, **arguments: object) -> None:
         """For the commands that have no answer, such as guest-shutdown."""
-        with contextlib.closing(JsonChannel(self._directory / "agent", timeout_s=10)) as channel:
+        with contextlib.closing(JsonChannel(self._directory / "agent", ANSWER_S)) as channel:
             channel.send(command, arguments)
 
     def run(self, shell_command: str) -> Exited:
@@ -171,7 +175,7 @@ class BareGuest:
     def reset(self) -> None:
         self._monitor.call("system_reset")
 
-    def wait_for_exit(self, timeout_s: float = 10) -> float:
+    def wait_for_exit(self, timeout_s: float = PATIENCE_S) -> float:
         """Wait until QEMU has ended, as it does when the guest powers off; returns how many seconds it took."""
         return wait_until("power off", lambda: self._process.poll() is not None, timeout_s)
 

@@ -27,7 +27,7 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_SETTINGS = Path("/etc/pip.conf")
 RECIPE = ["mmdebstrap", "--variant=minbase", "--quiet", "--aptopt=apt.conf"]
 RECIPE += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
-READY_S = 60.0
+READY_S = 180.0
 # RFC 2544's range; the engine takes the first /24 that this machine has no route to
 POOL = "base=198.18.0.0/16,size=24"
 # what dockerd and containerd make at fixed places, innermost first
@@ -91,7 +91,7 @@ class DockerEngine:
             for child in children.read_text().split():
                 os.kill(int(child), signal.SIGTERM)
         try:
-            self._parent.wait(30)
+            self._parent.wait(60)
         except subprocess.TimeoutExpired:
             self._parent.kill()
             self._parent.wait()

@@ -23,7 +23,7 @@ QUERY = "resources=VCPU:1,DISK_GB:1,MEMORY_MB:128"
 LAN, LAN_GATEWAY, LAN_RANGE = "br-lan", "198.18.9.1", "198.18.9.50,198.18.9.99"
 NAT = "placet0"
 STRANGE_MAC = "52:54:00:99:99:99"
-BOOT_S = 90.0
+BOOT_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +99,16 @@ class Sniffer:
         until(lambda: "listening" in self._path.read_text(), "the sniffer listens")
 
     def frames(self) -> list[bytes]:
-        return [bytes.fromhex(line) for line in self._path.read_text().splitlines() if line != "listening"]
+        return [bytes.fromhex(line) for line in self._lines() if line != "listening"]
+
+    def _lines(self) -> list[str]:
+        """Those that are written whole by now."""
+        return self._path.read_text().rpartition("\n")[0].splitlines()
 
     def expect_own_frame(self, vm: Vm) -> None:
         """Returns once a frame of the guest's that is its own has come, and so everything that it sent before."""
         count = len(self.frames())
-        assert vm.answers(f"arping -c 1 -I eth0 {vm.gateway}")
+        until(lambda: vm.answers(f"arping -c 1 -I eth0 {vm.gateway}"), "the gateway answers it")
         mac = frames.mac_bytes(vm.mac)
         until(lambda: any(frame[6:12] == mac for frame in self.frames()[count:]), "the guest's own frame")
 
@@ -131,12 +135,12 @@ def test_its_ipv6_address_is_known_and_confirmed_once_it_has_it(cloud: Lab, one:
     assert one.confirmed()[one.ip6] == "reserved"
     take6(one, one.ip6)
     until(lambda: one.answers(f"ping6 -c 1 -W 1 -I {one.ip6} {one.gateway6}"), "the IPv6 gateway answers")
-    until(lambda: one.confirmed()[one.ip6] == "agent", "its agent's word has come to etcd", 60)
+    until(lambda: one.confirmed()[one.ip6] == "agent", "its agent's word has come to etcd")
     assert cloud.schedule(one.uuid).out == f"{one.ip}\n", "IPv4 comes first"
 
 
 def test_its_address_on_the_lan_is_found_through_its_agent(one: Vm) -> None:
-    until(lambda: len(one.shown["addresses"]) > 2, "its agent tells of the second card", 60)
+    until(lambda: len(one.shown["addresses"]) > 2, "its agent tells of the second card")
     (found,) = set(one.confirmed()) - {one.ip, one.ip6}
 
     assert found.startswith("198.18.9.") and one.confirmed()[found] == "agent"
@@ -261,7 +265,7 @@ def take6(vm: Vm, address: str) -> None:
 
 
 def fetch(host: str, path: str) -> str:
-    return f"printf 'GET {path} HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n' | timeout 5 nc -w 4 {host} 80"
+    return f"printf 'GET {path} HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n' | timeout 20 nc -w 15 {host} 80"
 
 
 def arp_sender(frame: bytes) -> tuple[str, str]:

@@ -26,10 +26,10 @@ from tests.faults.checker import Place, wait_until_sound
 from tests.lab import Lab, lab
 from tests.support.guest import Guest
 
-pytestmark = pytest.mark.timeout(1200)  # the first one waits for the image, where it has to be built, and four boots
+pytestmark = pytest.mark.timeout(1500)  # the first one waits for the image, where it has to be built, and four boots
 
 QUERY = "resources=VCPU:1,DISK_GB:3,MEMORY_MB:512"
-BOOT_S = 600.0
+BOOT_S = 900.0
 IMAGE_MIB = 1500
 SAID = "/root/said"
 SCRIPT = f"#!/bin/sh\nhostname >>{SAID}\n"

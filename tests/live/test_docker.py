@@ -150,7 +150,7 @@ def test_placement_places_a_claim(docker_cloud: DockerCloud) -> None:
 
 
 def test_etcd_has_an_8_gib_quota_and_compacts_every_10_minutes(docker_cloud: DockerCloud) -> None:
-    metrics = requests.get(f"http://127.0.0.1:{docker_cloud.etcd_port}/metrics", timeout=5).text
+    metrics = requests.get(f"http://127.0.0.1:{docker_cloud.etcd_port}/metrics", timeout=60).text
     log = docker_cloud.run("logs", "etcd", "--tail=all").stdout
 
     assert re.search(r"^etcd_server_quota_backend_bytes 8\.589934592e\+09$", metrics, re.M)
@@ -291,7 +291,7 @@ def one_box(cloud: DockerCloud) -> Iterator[dict[str, str]]:
 
 
 def python(environment: dict[str, str], *words: str) -> Result:
-    arguments: dict[str, Any] = {"cwd": PROJECT, "env": environment, "stdin": subprocess.DEVNULL, "timeout": 180}
+    arguments: dict[str, Any] = {"cwd": PROJECT, "env": environment, "stdin": subprocess.DEVNULL, "timeout": 300}
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, **arguments)
 
 

@@ -110,10 +110,10 @@ def test_services_are_paused_killed_and_started_again_with_their_data(cloud: Lab
         with pytest.raises(requests.ReadTimeout):
             requests.get(url, timeout=0.5)
         service.resume()
-        assert requests.get(url, timeout=10).ok
+        assert requests.get(url, timeout=60).ok
         service.kill()
         with pytest.raises(requests.ConnectionError):
-            requests.get(url, timeout=10)
+            requests.get(url, timeout=60)
         service.start()
     assert cloud.schedule("nodes").out.count("node-") == 2
 
@@ -170,7 +170,7 @@ def test_a_lab_that_ends_leaves_nothing() -> None:
     before = traces(Path("/nonexistent"))
     with lab(nodes=1, etcds=3, start_agents=False) as made:
         made.control.etcds[2].kill()
-        assert made.schedule("nodes").code == 0
+        until(lambda: made.schedule("nodes").code == 0, "the others have a leader")  # it may have been the third
         made.control.etcds[1].pause()
         directory, data = made.directory, made.control.directory
         assert len(processes_of(directory)) > 3 and data.is_dir()
@@ -200,7 +200,7 @@ def test_people_run_it_in_the_foreground_and_get_a_shell_inside() -> None:
         hostname = command("sh", "--lab", directory, "node-1", "hostname")
         absent = command("sh", "--lab", directory, "node-9")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 0
+        assert running.wait(120) == 0
 
     assert hostname == Told(0, "node-1\n", "")
     assert absent.code == 2 and "there are node-1, switch" in absent.err
@@ -221,7 +221,7 @@ def child(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 def line_of(process: subprocess.Popen[bytes]) -> str:
     """A line that it says; fails the test if it ends instead."""
     assert process.stdout is not None
-    line = read_line(process.stdout.fileno(), 60)
+    line = read_line(process.stdout.fileno(), 300)
     assert line, "it ended without a word"
     return line
 

@@ -45,7 +45,7 @@ def shown(cloud: Lab, name: str) -> dict[str, Any]:
 def ask(guest: Guest, path: str, host: str, method: str = "GET", body: str = "") -> tuple[str, str]:
     """The status line and the body that a guest gets."""
     request = REQUEST.format(method=method, path=path, length=len(body), body=body)
-    head, _, answer = guest.shell(f"printf '{request}' | timeout 5 nc {host} 80").partition("\r\n\r\n")
+    head, _, answer = guest.shell(f"printf '{request}' | timeout 60 nc {host} 80").partition("\r\n\r\n")
     return head.splitlines()[0], answer
 
 

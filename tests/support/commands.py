@@ -86,7 +86,7 @@ def run_command(
 
 def _last_words(process: subprocess.Popen[str]) -> tuple[str, str]:
     try:
-        return process.communicate(timeout=10)
+        return process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         return "", "(nothing: killed)"

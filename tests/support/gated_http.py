@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 
 
 class GatedHttp:

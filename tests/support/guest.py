@@ -10,6 +10,8 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
+ANSWER_S = 60
+
 
 class Guest:
     """One guest of a libvirtd."""
@@ -18,7 +20,7 @@ class Guest:
         self._libvirtd = libvirt.open(uri)
         self._domain = self._libvirtd.lookupByUUIDString(instance)
 
-    def run(self, *argv: str, timeout_s: float = 30.0) -> tuple[int, str]:
+    def run(self, *argv: str, timeout_s: float = 120.0) -> tuple[int, str]:
         """Exit status and output of a command in the guest."""
         started = self._ask("guest-exec", path=argv[0], arg=list(argv[1:]), **{"capture-output": True})
         deadline = time.monotonic() + timeout_s
@@ -39,4 +41,4 @@ class Guest:
 
     def _ask(self, command: str, **arguments: Any) -> Any:
         words = json.dumps({"execute": command, "arguments": arguments})
-        return json.loads(libvirt_qemu.qemuAgentCommand(self._domain, words, 10, 0))["return"]
+        return json.loads(libvirt_qemu.qemuAgentCommand(self._domain, words, ANSWER_S, 0))["return"]

@@ -22,6 +22,7 @@ from placet.guest_records import GuestRecords, PublishedFiles
 from placet.metadata import GuestRecord
 from placet.model import Address, Nic
 
+DEADLINE_S = 60.0
 LOOPBACK = ("--address", "127.0.0.1", "--address6", "")
 
 
@@ -99,7 +100,7 @@ def served(limits: Limits, answer: Callable[[Request], Answer], clients: Callabl
         server = await loop.create_server(lambda: Connection(answer, admission), "127.0.0.1", 0)
         async with server:
             await asyncio.to_thread(clients, server.sockets[0].getsockname()[1])
-            deadline = loop.time() + 5
+            deadline = loop.time() + DEADLINE_S
             while admission.open:
                 assert loop.time() < deadline, "every connection gives its place back"
                 await asyncio.sleep(0.01)
@@ -108,7 +109,7 @@ def served(limits: Limits, answer: Callable[[Request], Answer], clients: Callabl
 
 
 def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S, source_address=(source, 0))
 
 
 def is_hung_up(connection: socket.socket) -> bool:
@@ -142,7 +143,7 @@ class Service:
     def ask(
         self, source: str, path: str, method: str = "GET", body: bytes | None = None, **headers: str
     ) -> tuple[int, bytes, dict[str, str]]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=5, source_address=(source, 0))
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S, source_address=(source, 0))
         try:
             connection.request(method, path, body, {name.replace("_", "-"): v for name, v in headers.items()})
             answer = connection.getresponse()
@@ -151,7 +152,7 @@ class Service:
             connection.close()
 
     def connect(self, source: str) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=5, source_address=(source, 0))
+        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S, source_address=(source, 0))
 
     def raw(self, source: str, sent: bytes) -> bytes:
         """All that comes back until the server hangs up."""
@@ -187,7 +188,7 @@ def started_port(log_file: Path) -> int:
     return int(wait_for(lambda: re.search(r"metadata-service-started.* port=(\d+)", log_file.read_text()))[1])
 
 
-def wait_for(look: Callable[[], re.Match[str] | None], deadline_s: float = 10.0) -> re.Match[str]:
+def wait_for(look: Callable[[], re.Match[str] | None], deadline_s: float = DEADLINE_S) -> re.Match[str]:
     deadline = time.monotonic() + deadline_s
     while (found := look()) is None:
         assert time.monotonic() < deadline

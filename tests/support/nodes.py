@@ -20,8 +20,10 @@ from placet.model import AuditReport
 from placet.node import MakeDriver, Node, build_node
 from tests.support.services import Etcd, PlacementServer
 
+PATIENCE_S = 120.0  # for what takes a moment when the machine has nothing else to do
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait for a condition, by deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -45,6 +47,7 @@ class FakeMachine:
         self.vcpus = 8
         self.etcd_prefix = prefix
         self.disk_gb = 100
+        self.lease_ttl_s = 10  # not less: a busy machine may keep an agent from its heartbeat for seconds
         self.subnet: IPv4Network | None = None  # in place of the node's /24
         self.state_dir = state_dir
         self.image = make_image(state_dir / "images")
@@ -68,7 +71,7 @@ class FakeMachine:
                 "DISK_GB": InventoryConfig(self.disk_gb, 0),
             },
             image_dirs=(str(self.state_dir / "images"),),
-            lease_ttl_s=3,
+            lease_ttl_s=self.lease_ttl_s,
             fake=self.fake,
         )
 
@@ -116,7 +119,7 @@ class FakeMachine:
 
     def _end(self) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(120)
         assert not self._thread.is_alive(), "the agent did not stop"
 
     def _choose(self, config: ComputeConfig, node: str) -> tuple[Hypervisor, MakeDriver]:

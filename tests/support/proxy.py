@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 CHUNK = 65536
+DEADLINE_S = 60.0
 
 
 class Link:
@@ -57,7 +58,7 @@ class Link:
         finally:
             self._run(server.close)
             self._run(self._end)
-            thread.join(10)
+            thread.join(DEADLINE_S)
             self._loop.close()
 
     def _run(self, act: Callable[[], object]) -> None:
@@ -69,7 +70,7 @@ class Link:
             done.set()
 
         self._loop.call_soon_threadsafe(run)
-        assert done.wait(10), "the link's thread does not answer"
+        assert done.wait(DEADLINE_S), "the link's thread does not answer"
 
     def _heal(self) -> None:
         self._refusing, self._delay_s = False, 0.0
@@ -90,18 +91,19 @@ class Link:
         if self._refusing:
             writer.transport.abort()
             return
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        ends = {writer}  # this one before there is the other: a reset is for it, too
+        self._writers |= ends
+        try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-            both = {writer, far_writer}
-            self._writers |= both
-            try:
-                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-            finally:
-                self._writers -= both
-                for each in both:
-                    each.transport.abort()
-            return
-        writer.transport.abort()
+            ends.add(far_writer)
+            self._writers |= ends
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # refused, reset or ended: whoever is at an end learns it by the connection's
+        finally:
+            self._writers -= ends
+            for each in ends:
+                each.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on until one side ends, which ends both: gRPC never closes half a connection."""

@@ -14,17 +14,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 import requests
 
-READY_S = 60.0
+READY_S = 120.0
+# below those that the kernel itself gives to connections and to who asks for port 0 (ip_local_port_range): what is
+# chosen here is still free when its server is started, and when it is started again
+PORTS = range(15_000, 32_000)
+ETCDCTL_PATIENCE = ("--dial-timeout=60s", "--command-timeout=60s")  # not its own 2 and 5 s: passwords cost etcd work
 
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    choose = SystemRandom()
+    while True:
+        port = choose.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):  # somebody has it: another one
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
@@ -60,7 +68,7 @@ class Process:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and self._child.poll() is None:
             with contextlib.suppress(requests.RequestException):
-                if requests.get(url, timeout=2).status_code < 500:
+                if requests.get(url, timeout=10).status_code < 500:
                     return
             time.sleep(0.05)
         raise AssertionError(f"{url} does not answer:\n{self.log.read_text()[-3000:]}")
@@ -76,7 +84,7 @@ class Process:
         self._child.terminate()
         self.resume()  # one that is paused would not hear of it
         try:
-            self._child.wait(10)
+            self._child.wait(30)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
@@ -132,9 +140,9 @@ class Etcd:
 
     def ctl(self, *words: str, told: str = "") -> str:
         """What `etcdctl` prints; `told` is what it reads."""
-        argv = ["etcdctl", "--endpoints", f"127.0.0.1:{self.port}", *words]
+        argv = ["etcdctl", "--endpoints", f"127.0.0.1:{self.port}", *ETCDCTL_PATIENCE, *words]
         env = {**os.environ, "ETCDCTL_API": "3"}
-        done = subprocess.run(argv, check=False, env=env, input=told, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, check=False, env=env, input=told, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"etcdctl {words}: {done.stderr}"
         return done.stdout
 

@@ -98,7 +98,7 @@ def waiting(fetches: Fetches, url: str, instance: str = "vm") -> Waiting:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -90,15 +91,20 @@ class Waited:
         while not self._looks.empty():
             self._looks.get()
         for _ in range(times):
-            self._looks.get(timeout=5)
+            self._looks.get(timeout=60)
 
     def rests(self) -> bool:
+        """Whether nobody looks any more, once it waits for nothing."""
+        deadline = time.monotonic() + 60
+        while self.watch.waiting():
+            assert time.monotonic() < deadline, "it waits on"
+            time.sleep(0.001)
         while not self._looks.empty():
             self._looks.get()
         try:
             self._looks.get(timeout=0.2)
         except queue.Empty:
-            return self.watch.waiting() == frozenset()
+            return True
         return False
 
 
@@ -109,7 +115,7 @@ def test_waiting_ends_with_one_call_and_then_nobody_looks() -> None:
     assert waited.called.empty()
 
     waited.leases[LEASE.ip] = LEASE
-    assert waited.called.get(timeout=5) == INSTANCE
+    assert waited.called.get(timeout=60) == INSTANCE
     assert waited.rests() and waited.called.empty()
     waited.watch.close()
 
@@ -118,11 +124,11 @@ def test_the_ipv4_address_is_called_out_before_the_other_is_there() -> None:
     waited = Waited(BOTH)
     waited.leases[LEASE.ip] = LEASE
     waited.watch.wait_for(INSTANCE)
-    assert waited.called.get(timeout=5) == INSTANCE
+    assert waited.called.get(timeout=60) == INSTANCE
     assert waited.watch.waiting() == {INSTANCE}
 
     waited.leases[IP6] = LEASE6
-    assert waited.called.get(timeout=5) == INSTANCE
+    assert waited.called.get(timeout=60) == INSTANCE
     assert waited.rests()
     waited.watch.close()
 
@@ -131,7 +137,7 @@ def test_an_ipv6_address_that_is_never_taken_is_not_waited_for_for_ever() -> Non
     waited = Waited(BOTH)
     waited.leases[LEASE.ip] = LEASE
     waited.watch.wait_for(INSTANCE)
-    assert waited.called.get(timeout=5) == INSTANCE
+    assert waited.called.get(timeout=60) == INSTANCE
 
     waited.now += WAIT_FOR_MORE_S + 1
     waited.look(times=1)

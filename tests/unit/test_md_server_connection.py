@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 
@@ -54,10 +55,11 @@ def test_a_client_that_takes_no_answers_costs_little_and_is_hung_up_on() -> None
 
     def greedy(port: int) -> None:
         with connect(port) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # ended before all of it was sent
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
             ending = select.poll()
             ending.register(connection, select.POLLERR)
-            assert ending.poll(5000), "the server has ended it"
+            assert ending.poll(60_000), "the server has ended it"
 
     served(Limits(request_s=0.2), large, greedy)
     assert answered < 500

@@ -23,7 +23,7 @@ def test_hostile_clients_end_and_the_others_are_served_meanwhile() -> None:
             for client in [pool.submit(client, port) for client in clients]:
                 client.result()
 
-    served(Limits(request_s=2.0), hello, all_at_once)
+    served(Limits(request_s=5.0), hello, all_at_once)  # time enough for who means well on a busy machine
 
 
 def _slow_headers(port: int) -> None:

@@ -98,7 +98,7 @@ class Net:
 
 
 def ask(
-    where: Namespaces, host: str, path: str = HOSTNAME_PATH, port: int = 80, timeout_s: float = 5.0, source: str = ""
+    where: Namespaces, host: str, path: str = HOSTNAME_PATH, port: int = 80, timeout_s: float = 30.0, source: str = ""
 ) -> str:
     return where.run(sys.executable, "-c", ASK, host, str(port), path, str(timeout_s), source).strip()
 

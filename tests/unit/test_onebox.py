@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from placet import config
 from placet.errors import BadConfig, Usage
+from placet.lifecycle import Stage
 from placet.onebox import configs, settings
 from placet.onebox.choose import Chooser, remarks
+from placet.onebox.first_vm import FirstVm
 from placet.onebox.hypervisor import forget_earlier_boots
 from placet.onebox.layout import StateDirectory
 from placet.onebox.machine import Machine
@@ -285,3 +288,15 @@ def test_the_key_belongs_to_the_user_behind_sudo_and_is_never_made_anew(tmp_path
     assert found.st_mode & 0o777 == 0o600
     assert not make_key(private, sudo)
     assert private.read_bytes() == made
+
+
+def test_what_is_told_of_the_first_vm_fits_a_terminal_however_far_its_boot_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = {"uuid": "u" * 36, "node": "node-1", "state": "ACTIVE", "ip": "198.19.255.254"}
+    shown_json = json.dumps({**shown, "stages": {stage.value: 9.9 for stage in Stage}})
+    monkeypatch.setattr(FirstVm, "_schedule", lambda *_: subprocess.CompletedProcess((), 0, shown_json, ""))
+    vm = FirstVm(SECOND)
+    vm.make()
+    assert max(map(len, vm.summary())) <= 80
+    assert any(line.endswith("started 9.9, ip 9.9 s") for line in vm.summary())

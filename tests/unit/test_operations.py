@@ -134,7 +134,7 @@ def test_one_that_takes_long_holds_up_neither_others_nor_audits(rig: Rig) -> Non
 
     def wait_if_slow(errand: Errand, tell: Tell) -> object:
         if errand.id == "slow":
-            assert gate.wait(20)
+            assert gate.wait(60)
         return ConsoleText("n", "vm", 1.0, errand.id)
 
     rig.handle = wait_if_slow
@@ -153,7 +153,7 @@ def test_one_that_is_named_again_while_it_is_done_is_done_once(rig: Rig) -> None
 
     def count(errand: Errand, tell: Tell) -> object:
         runs.append(errand.id)
-        assert gate.wait(20)
+        assert gate.wait(60)
         return ConsoleText("n", "vm", 1.0)
 
     rig.handle = count
