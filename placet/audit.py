@@ -7,30 +7,36 @@ from dataclasses import dataclass, field
 
 from placet.findings import finding
 from placet.lifecycle import Stage, State
-from placet.model import Finding, Spec, Status
+from placet.model import Allocations, Finding, Spec, Status
 
 DESTROY_TIME_S = 120.0
-Amounts = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class NodeFacts:
     """Everything that the three authorities say of one node at about one time.
 
-    `specs` holds None for a spec that can't be read; `held` what each consumer of this cloud holds of the node's own
-    provider; `placed` the consumers that a live index or an intent speaks for; `destroys` for how many seconds the
-    node has known that each is to go; `present` what the hypervisor has a domain or a disk of, None if it did not
-    answer; `remembered` the specs that the node wrote down when it built.
+    `specs` holds None for a spec that can't be read; `tree` are the providers nested in the node's own; `held` is what
+    each consumer of this cloud holds of all of these (not of a shared pool); `placed` the consumers that a live index
+    or an intent speaks for; `destroys` for how many seconds the node has known that each is to go; `present` what the
+    hypervisor has a domain or a disk of, None if it did not answer; `remembered` the specs that the node wrote down
+    when it built.
     """
 
     node: str
     specs: Mapping[str, Spec | None]
     statuses: Mapping[str, Status]
     destroys: Mapping[str, float]
-    held: Mapping[str, Amounts]
+    held: Mapping[str, Allocations]
     placed: frozenset[str]
     present: frozenset[str] | None
     remembered: Mapping[str, Spec] = field(default_factory=dict)
+    tree: frozenset[str] = frozenset()
+
+    def wanted(self, spec: Spec) -> Allocations:
+        """What a spec says that its instance holds of the node's tree."""
+        own = self.tree | {self.node}
+        return {provider: amounts for provider, amounts in spec.allocations.items() if provider in own}
 
 
 def audit(facts: NodeFacts) -> list[Finding]:
@@ -61,8 +67,7 @@ def _of_specs(facts: NodeFacts) -> Iterator[Finding]:
             yield finding("lost-allocation", instance, "it exists, and Placement holds nothing for it", facts.node)
         elif held is None and status is not None and status.state is State.ERROR:
             yield finding("unclaimed-spec", instance, "Placement holds nothing for its spec: not booted", facts.node)
-        elif held is not None and held != spec.allocations.get(facts.node):
-            wanted = spec.allocations.get(facts.node, {})
+        elif held is not None and held != (wanted := facts.wanted(spec)):
             detail = f"Placement holds {_amounts(held)}, its spec says {_amounts(wanted)}"
             yield finding("other-allocation", instance, detail, facts.node)
 
@@ -88,5 +93,6 @@ def _of_destroys(facts: NodeFacts) -> Iterator[Finding]:
             yield finding("unfinished-destroy", instance, f"its destroy was asked {lasting_s:.0f} s ago", facts.node)
 
 
-def _amounts(amounts: Amounts) -> str:
-    return ",".join(f"{name}:{amount}" for name, amount in sorted(amounts.items())) or "nothing"
+def _amounts(held: Allocations) -> str:
+    amounts = [f"{name}:{amount}" for each in held.values() for name, amount in each.items()]
+    return ",".join(sorted(amounts)) or "nothing"

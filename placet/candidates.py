@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from placet.model import Allocations
+from placet.policies import POLICIES
 
 SHARING_TRAIT = "MISC_SHARES_VIA_AGGREGATE"
 
@@ -40,21 +41,31 @@ class Candidate:
         return roots.pop() if len(roots) == 1 else None
 
     @property
+    def own(self) -> frozenset[str]:
+        """The providers of the node's own tree that it takes from; the others are shared pools."""
+        node = self.node
+        return frozenset(uuid for uuid in self.allocations if self.providers[uuid].root == node)
+
+    @property
     def free_share(self) -> float:
-        """The scarcest resource's free share (0 to 1) of the node after this candidate was claimed."""
+        """The scarcest resource's free share (0 to 1) of the node's own providers after this candidate was claimed.
+        That of a shared pool is the same for all of its nodes, and would hide how full they are."""
         shares = [
             (capacity - used - amount) / capacity
-            for uuid, amounts in self.allocations.items()
-            for resource_class, amount in amounts.items()
+            for uuid in self.own
+            for resource_class, amount in self.allocations[uuid].items()
             for capacity, used in [self.providers[uuid].resources.get(resource_class, (0, 0))]
             if capacity
         ]
         return min(shares, default=0.0)
 
 
-def rank(candidates: list[Candidate], usable: Container[str], random: Random) -> list[Candidate]:
-    """Candidates on usable nodes, the emptiest first (policy `spread`), equals in random order so that schedulers
-    that run at the same time do not all begin with the same node."""
+def rank(
+    candidates: list[Candidate], usable: Container[str], random: Random, policy: str = "spread"
+) -> list[Candidate]:
+    """Candidates on usable nodes, the best by a policy first, equals in random order so that schedulers that run at
+    the same time do not all begin with the same node."""
+    score = POLICIES[policy]
     found = [candidate for candidate in candidates if candidate.node in usable]
     random.shuffle(found)
-    return sorted(found, key=lambda candidate: candidate.free_share, reverse=True)
+    return sorted(found, key=lambda candidate: score(candidate.free_share), reverse=True)

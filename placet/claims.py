@@ -7,7 +7,7 @@ holds the instance's intent in etcd, which is the mutex.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from placet.candidates import Candidate
 from placet.errors import Conflict, Unreachable
@@ -55,16 +55,26 @@ class Claims:
             self._pause(FIRST_PAUSE_S * 2**attempt)
         raise Unreachable(f"Placement did not settle the claim of {instance} in {ATTEMPTS} attempts; try again")
 
+    def claim_many(self, candidates: Mapping[str, Candidate]) -> Claim:
+        """New instances' claims in one exchange, all or none; UNSURE is settled by `claim`, one by one."""
+        return self._placement.claim_many(candidates, self._cloud)
+
     def held(self, instance: str) -> Allocation:
         """What the instance holds now."""
         return self._placement.allocation(instance)
 
+    def is_of(self, node: str, held: Allocation) -> bool:
+        """Whether any of it is of a node's own tree: its provider, or one nested in that (a GPU), not a shared pool."""
+        if node in held.allocations:
+            return True
+        return bool(held.allocations) and not held.allocations.keys().isdisjoint(self._placement.tree(node))
+
     def release(self, instance: str, node: str | None = None) -> None:
-        """Give back what the instance holds; nothing held is fine, nor anything of `node`, if that is given: its UUID
-        may have been placed anew, elsewhere. Raises Conflict when it is someone else's."""
+        """Give back all that the instance holds; nothing held is fine, nor anything of `node`, if that is given: its
+        UUID may have been placed anew, elsewhere. Raises Conflict when it is someone else's."""
         for _ in range(ATTEMPTS):
             held = self._placement.allocation(instance)
-            if not held.allocations or (node is not None and node not in held.allocations):
+            if not held.allocations or (node is not None and not self.is_of(node, held)):
                 return
             self._refuse_foreign(instance, held)
             if self._placement.release(instance, held):

@@ -1,4 +1,4 @@
-"""Ending an instance's entry in the index: it is shown as deleted for a day, and its name is free."""
+"""Ending an instance's entry in the index: it is shown as deleted for a day, its name and group slot are free."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def closing(store: Store, instance: str, node: str, now: float) -> tuple[list[Co
     if name is not None and holder_of(name.value, name.key) == instance:
         compares.append(ModifiedAt(name.key, name.mod_revision))
         operations.append(Delete(name.key))
+    if index.group is not None:
+        operations.append(Delete(keys.group_member(index.project, index.group, node, instance)))
     return compares, operations
 
 

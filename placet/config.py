@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +19,16 @@ import yaml
 from placet import schema
 from placet.errors import BadConfig
 from placet.model import is_uuid
+from placet.policies import POLICIES
 
 C = TypeVar("C")
 DEFAULT_STATE_DIR = "/var/lib/placet"
 HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]+")
 BRIDGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+CLASS_NAME = TRAIT_NAME = re.compile(r"[A-Z0-9_]{1,255}")
+BASE_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
+MAX_AMOUNT = 2**31 - 1  # the largest that Placement takes
+OWN_TRAITS = ("COMPUTE_STATUS_DISABLED", "MISC_SHARES_VIA_AGGREGATE")  # they have a meaning that is not a node's to set
 BESIDE_SCRIPT = Path(__file__).resolve().parent.parent
 
 
@@ -53,11 +58,15 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class InventoryConfig:
-    """One resource class a node offers. None keeps what was measured (`total`) or the default (the others)."""
+    """One resource class a node offers; a total of 0 is none of it. None keeps what was measured (`total`) or the
+    default (the others). An instance may have from `min_unit` to `max_unit` of it, in steps of `step_size`."""
 
     total: int | None = None
     reserved: int | None = None
     allocation_ratio: float | None = None
+    min_unit: int = 1
+    max_unit: int | None = None
+    step_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ class ComputeConfig:
     bridge: str | None = None
     network: NetworkConfig = field(default_factory=NetworkConfig)
     inventory: dict[str, InventoryConfig] = field(default_factory=dict)
+    traits: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
     max_image_gb: int = 20
@@ -109,6 +119,11 @@ class DefaultsConfig:
     DISK_GB: int = 1
     image: str = "mini"
 
+    @property
+    def amounts(self) -> dict[str, int]:
+        """By resource class."""
+        return {"VCPU": self.VCPU, "MEMORY_MB": self.MEMORY_MB, "DISK_GB": self.DISK_GB}
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
@@ -120,6 +135,7 @@ class ScheduleConfig:
     project: str = "default"
     defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
     keys: tuple[str, ...] = ()
+    policy: str = "spread"
 
 
 def state_dir() -> Path:
@@ -229,7 +245,7 @@ def _check_compute(config: ComputeConfig) -> str | None:
         _check_placement(config.placement),
         _check_images(config),
     )
-    return next(filter(None, checks), None) or _check_inventory(config.inventory)
+    return next(filter(None, checks), None) or _check_inventory(config.inventory) or _check_traits(config.traits)
 
 
 def _check_images(config: ComputeConfig) -> str | None:
@@ -270,14 +286,36 @@ def _network_at(key: str, text: str) -> tuple[ipaddress.IPv4Network | ipaddress.
 
 def _check_inventory(inventory: Mapping[str, InventoryConfig]) -> str | None:
     for name, entry in inventory.items():
-        if entry.total is not None and entry.total < 1:
-            return f"inventory.{name}.total: {entry.total} is below 1"
-        if entry.reserved is not None and entry.reserved < 0:
-            return f"inventory.{name}.reserved: {entry.reserved} is below 0"
-        if entry.allocation_ratio is not None and not 0 < entry.allocation_ratio < float("inf"):
-            return f"inventory.{name}.allocation_ratio: {entry.allocation_ratio} is not above 0 and finite"
+        if not CLASS_NAME.fullmatch(name):
+            return f"inventory.{name}: no resource class{schema.similar(name.upper(), BASE_CLASSES)}"
+        wrong = _flaw_of(entry)
+        if wrong:
+            return f"inventory.{name}.{wrong}"
+    return None
+
+
+def _flaw_of(entry: InventoryConfig) -> str | None:
+    for key, least in (("total", 0), ("reserved", 0), ("min_unit", 1), ("max_unit", 1), ("step_size", 1)):
+        amount = getattr(entry, key)
+        if amount is not None and not least <= amount <= MAX_AMOUNT:
+            return f"{key}: {amount} is not from {least} to {MAX_AMOUNT}"
+    if entry.max_unit is not None and entry.max_unit < entry.min_unit:
+        return f"max_unit: {entry.max_unit} is below min_unit, {entry.min_unit}"
+    if entry.allocation_ratio is not None and not 0 < entry.allocation_ratio < float("inf"):
+        return f"allocation_ratio: {entry.allocation_ratio} is not above 0 and finite"
+    return None
+
+
+def _check_traits(traits: Iterable[str]) -> str | None:
+    for name in traits:
+        if not TRAIT_NAME.fullmatch(name):
+            return f"traits: {name!r} is no trait: capital letters, digits and '_', as in CUSTOM_SSD"
+        if name in OWN_TRAITS:
+            return f"traits: {name} is not a node's to have; see `schedule.py drain`, docs/zones.md"
     return None
 
 
 def _check_schedule(config: ScheduleConfig) -> str | None:
+    if config.policy not in POLICIES:
+        return f"policy: {config.policy!r} is none of {', '.join(POLICIES)}"
     return _check_etcd(config.etcd) or _check_placement(config.placement)

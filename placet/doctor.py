@@ -74,7 +74,8 @@ class Doctor:
 
     def _out_there(self, alive: set[str]) -> dict[str, AuditReport]:
         """Who answers in an etcd that was emptied: a node that it forgot listens there still."""
-        providers = {each.uuid for each in self._placement.providers() if each.name.startswith(PROVIDER_PREFIX)}
+        roots = (each for each in self._placement.providers() if each.parent is None)
+        providers = {each.uuid for each in roots if each.name.startswith(PROVIDER_PREFIX)}
         return self._asking.audits(alive | providers, repair=False, within_s=CALL_S)
 
     def _lost_cloud(self, known: set[str], repair: bool) -> Finding:
@@ -99,7 +100,8 @@ class Doctor:
 
     def _of_providers(self, cluster: Cluster) -> Iterator[Finding]:
         for provider in self._placement.providers():
-            if not provider.name.startswith(PROVIDER_PREFIX) or provider.uuid in cluster.identities:
+            is_node = provider.name.startswith(PROVIDER_PREFIX) and provider.parent is None
+            if not is_node or provider.uuid in cluster.identities:
                 continue
             held = self._placement.provider_allocations(provider.uuid)
             if cluster.cloud is None or self._is_ours(held, cluster.cloud):

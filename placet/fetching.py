@@ -7,7 +7,7 @@ is there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from placet.hypervisor import CachedImage
@@ -41,11 +41,11 @@ class _Fetch:
 class Fetches:
     """Of one node. Safe to use from many threads for different instances."""
 
-    def __init__(self, images: ImageCache, look_again: Callable[[str], None]) -> None:
+    def __init__(self, images: ImageCache, look_again: Callable[[str], None], threads: Executor | None = None) -> None:
         self._images = images
         self._look_again = look_again
         self._fetches: dict[str, _Fetch] = {}
-        self._threads = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._threads = threads or ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
 
     def image(self, spec: Spec) -> CachedImage:
         """The image of an instance; raises Waiting when that takes longer than a moment, Fault when it failed."""

@@ -15,17 +15,17 @@ from placet.log import warn
 from placet.metadata import DEFAULT_NETWORK, GuestRecord
 from placet.model import Published
 from placet.networks import link_local_of
-from placet.record_files import Changes, RecordFiles
+from placet.record_files import Changes, records_in
 
 PUBLISHED = "published"
 
 
 class GuestRecords:
-    """The agent's side. What guests publish lies in a directory beside the records'."""
+    """The agent's side. What guests publish lies in a directory beside the records'; without one nobody publishes."""
 
-    def __init__(self, directory: Path) -> None:
-        self._files = RecordFiles(directory)
-        self.published = PublishedFiles(directory.with_name(PUBLISHED))
+    def __init__(self, directory: Path | None) -> None:
+        self._files = records_in(directory)
+        self.published = PublishedFiles(directory.with_name(PUBLISHED) if directory else None)
 
     def write(self, record: GuestRecord) -> None:
         """Write the record; one that is there already and the same is left alone. Raises OSError."""
@@ -44,15 +44,15 @@ class GuestRecords:
 
     def has(self, instance: str) -> bool:
         """Whether there is a record of this guest."""
-        return self._files.path(instance).exists()
+        return self._files.has(instance)
 
 
 class PublishedFiles:
     """What guests have published, both sides of it."""
 
-    def __init__(self, directory: Path) -> None:
-        self._files = RecordFiles(directory)
-        self.directory = directory
+    def __init__(self, directory: Path | None) -> None:
+        self._files = records_in(directory)
+        self.directory = directory or Path()
 
     def read(self, instance: str) -> Published | None:
         """What one guest has published; None for nothing, or for nothing that can be read. Raises OSError."""

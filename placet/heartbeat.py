@@ -13,7 +13,7 @@ from placet.errors import PlacetError
 from placet.log import log, warn
 from placet.model import Alive, Seen, encode
 from placet.schema import changed
-from placet.store import Absent, Put, Store
+from placet.store import Absent, Present, Put, Store, Transaction
 
 SEEN_EVERY_S = 30.0
 
@@ -41,6 +41,16 @@ class Heartbeat:
         """How often to beat: three chances within the lease's time."""
         return self._ttl_s / 3
 
+    def begin(self, used: dict[str, int], lease: int) -> Transaction:
+        """What a first beat writes under `lease`, for whoever begins many nodes at once, and then calls `begun`."""
+        alive = changed(self._alive, used=used)
+        return Transaction([], [Put(keys.alive(alive.node), encode(alive), lease), self._seen()])
+
+    def begun(self, used: dict[str, int], lease: int) -> None:
+        """What `begin` gave is in etcd: the next beat renews it."""
+        self._lease, self._written = lease, changed(self._alive, used=used)
+        self._seen_at = self._monotonic()
+
     def beat(self, used: dict[str, int]) -> bool:
         """Renew the lease, or take a new one; write what has changed. Tells whether etcd has it."""
         try:
@@ -64,15 +74,16 @@ class Heartbeat:
             if self._written is not None and self._store.get(key) is None:
                 self._store.transact([Absent(key)], [Put(key, encode(self._written), self._lease)])
 
-    def stop(self) -> None:
-        """Say goodbye: the lease and `alive` with it end now."""
+    def stop(self) -> bool:
+        """Say goodbye: the lease and `alive` with it end now. Tells whether etcd has heard it."""
         try:
             if self._lease:
                 self._store.revoke_lease(self._lease)
-            key = keys.seen(self._alive.node)
-            self._store.transact([], [Put(key, encode(Seen(self._alive.node, self._clock(), stopped=True)))])
+            self._store.transact([], [self._seen(stopped=True)])
         except PlacetError as problem:
             warn("goodbye-failed", reason=problem)
+            return False
+        return True
 
     def _renew(self, alive: Alive) -> None:
         if self._failing:  # what is back may be an older backup of that etcd, with our lease and without our key
@@ -87,8 +98,11 @@ class Heartbeat:
     def _say_seen(self) -> None:
         now = self._monotonic()
         if now - self._seen_at >= SEEN_EVERY_S:
-            if self._store.get(keys.alive(self._alive.node)) is None:
+            seen = self._seen()
+            if not self._store.transact([Present(keys.alive(self._alive.node))], [seen]):
                 self._written = None  # somebody deleted it: the next beat puts it back
-            seen = Seen(self._alive.node, self._clock())
-            self._store.transact([], [Put(keys.seen(self._alive.node), encode(seen))])
+                self._store.transact([], [seen])
             self._seen_at = now
+
+    def _seen(self, stopped: bool = False) -> Put:
+        return Put(keys.seen(self._alive.node), encode(Seen(self._alive.node, self._clock(), stopped)))

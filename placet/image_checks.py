@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from placet.errors import Usage
+from placet.image_requirements import parse_requirements
 from placet.model import ImageRecord
 from placet.readiness import STAGES, deadlines_of
 from placet.request import CONFIG_DRIVES, METADATA_TOKENS
@@ -47,6 +48,7 @@ def check_checksum(text: str) -> str:
 def check_properties(properties: Mapping[str, str]) -> None:
     """Raises Usage for a property that means something, with a value that does not. docs/images.md has those."""
     deadlines_of(properties)
+    parse_requirements(properties)
     for name, words in (("config_drive", CONFIG_DRIVES), ("metadata_tokens", METADATA_TOKENS)):
         value = properties.get(name, words[0])
         if value not in words:

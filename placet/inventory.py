@@ -38,7 +38,8 @@ def measure(disks: Path) -> dict[str, Inventory]:
 def offer(measured: Mapping[str, Inventory], wanted: Mapping[str, InventoryConfig]) -> dict[str, Inventory]:
     """The inventory to register: what was measured, changed and added to by compute.yaml's `inventory:`.
 
-    A class with nothing to give is left out: Placement takes no total of 0. Raises BadConfig.
+    A class with nothing to give is left out: Placement takes no total of 0; so is what `total: 0` withdraws, where a
+    shared pool gives it. Raises BadConfig.
     """
     found = dict(measured)
     for name, entry in wanted.items():
@@ -52,10 +53,14 @@ def offer(measured: Mapping[str, Inventory], wanted: Mapping[str, InventoryConfi
         if reserved > total:
             raise BadConfig(f"inventory.{name}.reserved: {reserved} is more than the total, {total}")
         ratio = entry.allocation_ratio
-        found[name] = Inventory(
-            total, reserved, ratio if ratio is not None else (base.allocation_ratio if base else 1.0)
-        )
-    return {name: changed(entry, max_unit=entry.total) for name, entry in found.items() if entry.total > 0}
+        if ratio is None:
+            ratio = base.allocation_ratio if base else 1.0
+        found[name] = Inventory(total, reserved, ratio, entry.max_unit, entry.min_unit, entry.step_size)
+    return {name: _with_max_unit(entry) for name, entry in found.items() if entry.total > 0}
+
+
+def _with_max_unit(entry: Inventory) -> Inventory:
+    return changed(entry, max_unit=entry.max_unit or entry.total)
 
 
 def _bytes_below(directory: Path) -> int:

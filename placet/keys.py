@@ -13,6 +13,8 @@ SUBNETS = "subnets/"
 EVENTS = "events/"
 NAMES = "names/"
 PUBLISHED = "published/"
+GROUPS = "groups/"
+ZONES = "zones/"
 CLOUD = "cloud"
 
 
@@ -106,6 +108,23 @@ def ssh_key(project: str, word: str) -> str:
 
 def subnet(number: int) -> str:
     return f"subnets/{number}"
+
+
+def group(project: str, word: str) -> str:
+    return f"groups/{project}/{word}"
+
+
+def group_members(project: str, word: str, node: str | None = None) -> str:
+    """The prefix of a group's members, or of those on one node."""
+    return f"groups/{project}/{word}/{node}/" if node else f"groups/{project}/{word}/"
+
+
+def group_member(project: str, word: str, node: str, instance: str) -> str:
+    return f"groups/{project}/{word}/{node}/{instance}"
+
+
+def zone(word: str) -> str:
+    return f"zones/{word}"
 
 
 def node_of(key: str) -> str:

@@ -30,12 +30,12 @@ class Known:
 
 
 class KnownEtcd:
-    """One node's memory, in one small file. Thread-safe.
+    """One node's memory, in one small file; without a `path` it ends with the process. Thread-safe.
 
     `doubt` is None while etcd is the known one; else it says in a line why not, until `accept`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._known = self._load()
@@ -107,6 +107,8 @@ class KnownEtcd:
                 self._save()
 
     def _load(self) -> Known | None:
+        if self._path is None:
+            return None
         try:
             return decode(Known, self._path.read_bytes(), str(self._path))
         except FileNotFoundError:
@@ -117,9 +119,10 @@ class KnownEtcd:
     def _save(self) -> None:
         if self._known is None:
             return
-        part = self._path.with_suffix(".part")
-        part.write_bytes(encode(self._known))
-        part.replace(self._path)
+        if self._path is not None:
+            part = self._path.with_suffix(".part")
+            part.write_bytes(encode(self._known))
+            part.replace(self._path)
         self._saved = self._known
 
 

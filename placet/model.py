@@ -87,6 +87,7 @@ class Spec:
     deadlines: dict[str, float] = field(default_factory=dict)
     power: str = "running"
     restart: str = "never"
+    group: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def amount(self, resource_class: str) -> int:
@@ -157,6 +158,7 @@ class Index:
     created_at: float
     why: dict[str, Any] = field(default_factory=dict)
     deleted_at: float | None = None
+    group: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -172,7 +174,8 @@ class Intent:
 
 @dataclass(frozen=True)
 class Alive:
-    """A node's heartbeat: `alive/<node>`, under its lease. Capacity and use are in Placement's units."""
+    """A node's heartbeat: `alive/<node>`, under its lease. Capacity, use (in Placement's units) and traits are a digest
+    of what Placement knows: a hint, never a decision."""
 
     node: str
     name: str
@@ -183,6 +186,7 @@ class Alive:
     started_at: float
     capacity: dict[str, int] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
+    traits: tuple[str, ...] = ()
     agent_version: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -216,6 +220,29 @@ class Happening:
     actor: str
     what: str
     reason: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Instances that are placed with regard to each other: `groups/<project>/<name>`. `policy` is one of
+    `anti-affinity`, `affinity`, `soft-anti-affinity`, `soft-affinity`; `node` the one that an affinity group is bound
+    to. Its members are `groups/<project>/<name>/<node>/<instance>`, each a Mark."""
+
+    name: str
+    policy: str
+    created_at: float
+    node: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A name for an aggregate of Placement's: `zones/<name>`."""
+
+    name: str
+    aggregate: str
+    created_at: float
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -54,10 +54,24 @@ def range6_of(configured: str, cloud: str) -> IPv6Network | None:
     return IPv6Network((b"\xfd" + global_id + bytes(10), 48))
 
 
+def subnet_count(cloud_range: IPv4Network) -> int:
+    """How many nodes can have a /24 of the cloud's range."""
+    return cloud_range.num_addresses >> 8
+
+
+def subnet_at(cloud_range: IPv4Network, number: int) -> IPv4Network:
+    """The /24 of this number."""
+    return IPv4Network((int(cloud_range.network_address) + (number << 8), 24))
+
+
+def number_of(cloud_range: IPv4Network, subnet: IPv4Network) -> int:
+    """The number of a /24; none of `subnet_count` when it is not in the range."""
+    return (int(subnet.network_address) - int(cloud_range.network_address)) >> 8
+
+
 def subnet6_of(range6: IPv6Network, cloud_range: IPv4Network, subnet: IPv4Network) -> IPv6Network:
     """The /64 that goes with a node's /24: it has the same number in the cloud's /48 as that has in `cloud_range`."""
-    number = (int(subnet.network_address) - int(cloud_range.network_address)) >> 8
-    return IPv6Network((int(range6.network_address) | number << 64, 64))
+    return IPv6Network((int(range6.network_address) | number_of(cloud_range, subnet) << 64, 64))
 
 
 def address6_of(subnet6: IPv6Network, ip: IPv4Address) -> IPv6Address:

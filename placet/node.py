@@ -31,17 +31,18 @@ from placet.model import Alive, Identity
 from placet.networks import range6_of, subnet6_of
 from placet.operations import Desk, Operations
 from placet.placement import Placement
+from placet.provider import publish_offer
 from placet.published import PublishedWatch
 from placet.registration import (
     bind_identity,
     claim_subnet,
     node_uuid,
-    publish_inventory,
     publish_traits,
     register_provider,
     restore_keys,
 )
 from placet.resources import Inventory
+from placet.schema import changed
 from placet.spec_files import SpecFiles
 from placet.store import Store
 from placet.story import Story
@@ -90,6 +91,7 @@ def build_node(config: ComputeConfig, choose_hypervisor: ChooseHypervisor | None
     state_dir = _make_directories(Path(config.state_dir))
     node = node_uuid(state_dir, config.uuid, wiring.new_uuid)
     hypervisor, make_driver = (choose_hypervisor or _configured)(config, node)
+    hypervisor = changed(hypervisor, traits=hypervisor.traits.union(config.traits))
     parts = _register(config, state_dir, node, hypervisor, make_driver)
     queue = WorkQueue()
     images = _images(config, state_dir, parts.driver)
@@ -144,8 +146,7 @@ def _register(
     driver = make_driver(owner, subnet)
     driver.prepare()
     offered = offer(measure(state_dir / "instances"), config.inventory)
-    publish_inventory(placement, node, offered)
-    publish_traits(placement, node, hypervisor.traits, enabled=True)
+    publish_offer(placement, node, offered, hypervisor.traits, state_dir / "offered.json")
     specs = SpecFiles(state_dir / "specs")
     return _Parts(owner, store, placement, driver, specs, known, identity, subnet, offered)
 
@@ -281,6 +282,7 @@ def _alive(config: ComputeConfig, parts: _Parts, hypervisor: Hypervisor) -> Aliv
         driver=hypervisor.driver,
         virt_type=hypervisor.virt_type,
         started_at=time.time(),
+        traits=tuple(sorted(hypervisor.traits)),
         capacity={resource_class: found.capacity for resource_class, found in parts.offered.items()},
         agent_version=__version__,
     )

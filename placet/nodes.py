@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 
 from placet import keys
 from placet.claims import Claims
 from placet.errors import Conflict, NotFound
-from placet.model import BadRecord, Identity, Mark, Subnet, decode, encode
+from placet.model import Alive, BadRecord, Identity, Mark, Subnet, decode, encode, is_uuid
 from placet.placement import Placement
 from placet.registration import PROVIDER_PREFIX
+from placet.schema import similar
 from placet.specs import is_live
 from placet.store import Absent, Delete, Entry, Put, Store
 from placet.story import Note, Story
@@ -38,8 +40,24 @@ class Nodes:
         if len(found) > 1:
             raise Conflict(f"{len(found)} nodes are called {word!r}: {', '.join(sorted(found))}; give the UUID")
         if not found:
-            raise NotFound(f"no node {word!r}; `schedule.py nodes` shows what there is")
+            hint = similar(word, map(name_of, identities.values()))
+            raise NotFound(f"no node {word!r}{hint}; `schedule.py nodes` shows what there is")
         return found[0]
+
+    def find_alive(self, word: str) -> str:
+        """The same, for whoever wants a node that is up if there is one: it does not read what all nodes have."""
+        if is_uuid(word) and any(map(self._store.get, (keys.alive(word), keys.identity(word)))):
+            return word
+        quoted = json.dumps(word).encode()  # of ten thousand records, few are worth decoding
+        some = (entry for entry in self._store.scan(keys.ALIVE).entries if quoted in entry.value)
+        alive = (decode(Alive, entry.value, entry.key) for entry in some)
+        found = [each.node for each in alive if each.name == word]
+        return found[0] if len(found) == 1 else self.find(word)
+
+    def name(self, node: str) -> str | None:
+        """What a node is called, whether it is up or not; None for what is no node."""
+        entry = self._store.get(keys.identity(node))
+        return name_of(entry) if entry else None
 
     def drain(self, node: str, by: str) -> bool:
         """Place nothing new there; what runs goes on. False when it was so."""
@@ -67,19 +85,20 @@ class Nodes:
         if provider is not None:
             if not provider.name.startswith(PROVIDER_PREFIX):
                 raise Conflict(f"{node} is a resource provider of somebody else's ({provider.name})")
-            self._release(node, placement, claims)
-            if not placement.delete_provider(node):
-                raise Conflict(f"node {node} still holds allocations in Placement: schedule.py doctor shows them")
+            for each in placement.tree(node):  # those nested in it first
+                self._release(each, placement, claims)
+                if not placement.delete_provider(each):
+                    raise Conflict(f"provider {each} still has allocations in Placement: schedule.py doctor shows them")
         self._delete(node)
 
     def _instances(self, prefix: str) -> set[str]:
         return {keys.last(entry.key) for entry in self._store.scan(prefix).entries}
 
-    def _release(self, node: str, placement: Placement, claims: Claims) -> None:
+    def _release(self, provider: str, placement: Placement, claims: Claims) -> None:
         """What nobody speaks for: left by schedulers that died, and the node no longer sweeps."""
-        for consumer in placement.provider_allocations(node):
+        for consumer in placement.provider_allocations(provider):
             if self._store.get(keys.intent(consumer)) is None and not is_live(self._store, consumer):
-                claims.release(consumer, node)
+                claims.release(consumer, provider)
 
     def _delete(self, node: str) -> None:
         """All its keys but the destroys; the identity last, so that it can be found until all is done."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from placet.errands import Errands
 from placet.errors import Fault, PlacetError
@@ -35,11 +36,27 @@ class Refusal:
     done: bool = True
 
 
+class Queue(Protocol):
+    """Where operations wait; a WorkQueue, or one that many nodes share."""
+
+    def add(self, key: str) -> None: ...
+
+
 class Desk:
-    """Carries out the errands of one kind, so many at a time. One that is asked for again meanwhile is in work once."""
+    """Carries out the errands of one kind, so many at a time. One that is asked for again meanwhile is in work once.
+
+    With a `queue` somebody else calls `serve` for what is in it, instead of threads that `start` makes.
+    """
 
     def __init__(
-        self, kind: str, node: str, errands: Errands, handle: Handler, clock: Callable[[], float], threads: int
+        self,
+        kind: str,
+        node: str,
+        errands: Errands,
+        handle: Handler,
+        clock: Callable[[], float],
+        threads: int,
+        queue: Queue | None = None,
     ) -> None:
         self._kind = kind
         self._node = node
@@ -48,18 +65,19 @@ class Desk:
         self._clock = clock
         self._threads = threads
         self._queue = WorkQueue()
-        self.ask = self._queue.add
+        self.ask = (queue or self._queue).add
 
     def start(self) -> None:
         """Serve until `close`."""
         for number in range(self._threads):
-            _start(f"{self._kind}-desk-{number}", self._queue, self._serve)
+            _start(f"{self._kind}-desk-{number}", self._queue, self.serve)
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends with the process."""
         self._queue.close()
 
-    def _serve(self, operation: str) -> None:
+    def serve(self, operation: str) -> None:
+        """Do one. Raises Unreachable."""
         question = self._errands.read(operation)
         if question is None:
             return
@@ -81,7 +99,10 @@ class Desk:
 
 
 class Operations:
-    """`ask` comes from any thread. `auditor` takes audits, `desks` the other kinds, each by the operation's id."""
+    """`ask` comes from any thread. `auditor` takes audits, `desks` the other kinds, each by the operation's id.
+
+    With a `queue` somebody else calls `dispatch` for what is in it, instead of a thread that `start` makes.
+    """
 
     def __init__(
         self,
@@ -90,6 +111,7 @@ class Operations:
         auditor: Callable[[str], None],
         desks: Mapping[str, Desk],
         clock: Callable[[], float],
+        queue: Queue | None = None,
     ) -> None:
         self._node = node
         self._errands = errands
@@ -97,7 +119,7 @@ class Operations:
         self._takers = {"audit": auditor, **{kind: desk.ask for kind, desk in desks.items()}}
         self._clock = clock
         self._queue = WorkQueue()
-        self.ask = self._queue.add
+        self.ask = (queue or self._queue).add
 
     def start(self) -> None:
         """Serve until `close`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from keystoneauth1 import adapter, exceptions, loading, session, token_endpoint
 
-from placet.candidates import Candidate, ProviderSummary
+from placet.candidates import SHARING_TRAIT, Candidate, ProviderSummary
 from placet.config import PlacementConfig
 from placet.errors import BadConfig, BadQuery, Refused, Unreachable
 from placet.model import Allocations
@@ -46,9 +46,12 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Provider:
+    """`parent` is the provider that it is nested in; a node and a shared pool have none."""
+
     uuid: str
     name: str
     generation: int
+    parent: str | None = None
 
 
 class Placement:
@@ -69,7 +72,7 @@ class Placement:
     def candidates(self, parameters: Iterable[tuple[str, str]]) -> list[Candidate]:
         """`GET /allocation_candidates`. Raises BadQuery with Placement's words when it does not take the query."""
         answer = self._send("GET", "/allocation_candidates", params=list(parameters))
-        if answer.status_code == 400:
+        if answer.status_code in (400, 414):
             raise BadQuery(f"Placement does not take this query: {_detail(answer)}")
         body = self._expect(answer, 200)
         summaries = {uuid: _summary(found) for uuid, found in body["provider_summaries"].items()}
@@ -77,16 +80,8 @@ class Placement:
 
     def claim(self, consumer: str, candidate: Candidate, user: str, generation: int | None) -> Claim:
         """`PUT /allocations/{consumer}` of a candidate, once. `generation` is null for a consumer that is new."""
-        body = {
-            "allocations": {uuid: {"resources": amounts} for uuid, amounts in candidate.allocations.items()},
-            "mappings": candidate.mappings,
-            "consumer_generation": generation,
-            "consumer_type": CONSUMER_TYPE,
-            "project_id": user,
-            "user_id": user,
-        }
         try:
-            answer = self._send("PUT", f"/allocations/{consumer}", json=body)
+            answer = self._send("PUT", f"/allocations/{consumer}", json=_claim(candidate, user, generation))
         except Unreachable:
             return Claim.UNSURE
         if answer.status_code == 204:
@@ -98,6 +93,27 @@ class Placement:
         if answer.status_code == 409 or answer.status_code >= 500:
             return Claim.UNSURE
         raise self._refusal(answer)
+
+    def claim_many(self, candidates: Mapping[str, Candidate], user: str) -> Claim:
+        """`POST /allocations` of a candidate for each new consumer, once: all of them are DONE, or none is (NO_ROOM,
+        whatever the reason); UNSURE when no answer came."""
+        body = {consumer: _claim(candidate, user, None) for consumer, candidate in candidates.items()}
+        try:
+            answer = self._send("POST", "/allocations", json=body)
+        except Unreachable:
+            return Claim.UNSURE
+        if answer.status_code == 204:
+            return Claim.DONE
+        if answer.status_code in (400, 409):
+            return Claim.NO_ROOM
+        if answer.status_code >= 500:
+            return Claim.UNSURE
+        raise self._refusal(answer)
+
+    def shared_classes(self) -> frozenset[str]:
+        """The resource classes that are offered by providers which several nodes share."""
+        body = self._expect(self._send("GET", "/resource_providers", params={"required": SHARING_TRAIT}), 200)
+        return frozenset(name for found in body["resource_providers"] for name in self.inventories(found["uuid"])[0])
 
     def allocation(self, consumer: str) -> Allocation:
         """`GET /allocations/{consumer}`; empty for a consumer that holds nothing."""
@@ -120,18 +136,28 @@ class Placement:
         self._expect(answer, 204)
         return True
 
-    def providers(self) -> list[Provider]:
-        """All resource providers."""
-        body = self._expect(self._send("GET", "/resource_providers"), 200)
-        return [Provider(found["uuid"], found["name"], found["generation"]) for found in body["resource_providers"]]
+    def providers(self, member_of: str | None = None) -> list[Provider]:
+        """All resource providers, or those in an aggregate."""
+        return self._listed({"member_of": member_of} if member_of else {})
 
     def provider(self, uuid: str) -> Provider | None:
         """One resource provider."""
         answer = self._send("GET", f"/resource_providers/{uuid}")
-        if answer.status_code == 404:
-            return None
-        found = self._expect(answer, 200)
-        return Provider(found["uuid"], found["name"], found["generation"])
+        return None if answer.status_code == 404 else _provider(self._expect(answer, 200))
+
+    def tree(self, node: str) -> list[str]:
+        """The UUIDs of a provider that has no parent and of those nested in it, the innermost first."""
+        parents = {found.uuid: found.parent for found in self._listed({"in_tree": node})}
+
+        def depth(uuid: str) -> int:
+            parent = parents[uuid]
+            return 1 + depth(parent) if parent in parents else 0
+
+        return sorted(parents, key=depth, reverse=True)
+
+    def _listed(self, filters: Mapping[str, str]) -> list[Provider]:
+        body = self._expect(self._send("GET", "/resource_providers", params=filters), 200)
+        return [_provider(found) for found in body["resource_providers"]]
 
     def create_provider(self, uuid: str, name: str) -> bool:
         """`POST /resource_providers`; False when the UUID or the name is taken."""
@@ -190,6 +216,37 @@ class Placement:
         self._expect(answer, 200)
         return True
 
+    def aggregates(self, provider: str) -> tuple[frozenset[str], int]:
+        """The aggregates that a provider is in, and the generation at which they were read."""
+        body = self._expect(self._send("GET", f"/resource_providers/{provider}/aggregates"), 200)
+        return frozenset(body["aggregates"]), body[GENERATION]
+
+    def put_aggregates(self, provider: str, aggregates: Iterable[str], generation: int) -> bool:
+        """Replace the aggregates of a provider; False when someone else changed it since `generation`."""
+        body = {"aggregates": sorted(aggregates), GENERATION: generation}
+        answer = self._send("PUT", f"/resource_providers/{provider}/aggregates", json=body)
+        if answer.status_code == 409:
+            return False
+        self._expect(answer, 200)
+        return True
+
+    def known_traits(self) -> frozenset[str]:
+        """Every trait there is: OpenStack's own, and those that somebody made."""
+        return frozenset(self._expect(self._send("GET", "/traits"), 200)["traits"])
+
+    def create_trait(self, name: str) -> None:
+        """`PUT /traits/{name}`: have a CUSTOM_ trait be there."""
+        self._expect(self._send("PUT", f"/traits/{name}"), 201, 204)
+
+    def resource_classes(self) -> frozenset[str]:
+        """Every resource class there is: OpenStack's own, and those that somebody made."""
+        body = self._expect(self._send("GET", "/resource_classes"), 200)
+        return frozenset(found["name"] for found in body["resource_classes"])
+
+    def create_resource_class(self, name: str) -> None:
+        """`PUT /resource_classes/{name}`: have a CUSTOM_ class be there."""
+        self._expect(self._send("PUT", f"/resource_classes/{name}"), 201, 204)
+
     def _send(self, method: str, path: str, **arguments: Any) -> Any:
         try:
             return self._api.request(path, method, **arguments)
@@ -204,8 +261,8 @@ class Placement:
         except exceptions.ClientException as problem:
             raise Refused(f"Placement at {self._endpoint}: {problem}") from problem
 
-    def _expect(self, answer: Any, status: int) -> Any:
-        if answer.status_code != status:
+    def _expect(self, answer: Any, *statuses: int) -> Any:
+        if answer.status_code not in statuses:
             raise self._refusal(answer)
         try:
             return answer.json() if answer.content else None
@@ -221,6 +278,21 @@ class Placement:
 
 
 GENERATION = "resource_provider_generation"
+PREAMBLES = (
+    "The server could not comply with the request since it is either malformed or otherwise incorrect.",
+    "There was a conflict when trying to complete your request.",
+)
+
+
+def _claim(candidate: Candidate, user: str, generation: int | None) -> dict[str, Any]:
+    return {
+        "allocations": {uuid: {"resources": amounts} for uuid, amounts in candidate.allocations.items()},
+        "mappings": candidate.mappings,
+        "consumer_generation": generation,
+        "consumer_type": CONSUMER_TYPE,
+        "project_id": user,
+        "user_id": user,
+    }
 
 
 def _auth(config: PlacementConfig) -> Any:
@@ -244,8 +316,13 @@ def _code(answer: Any) -> str:
 
 
 def _detail(answer: Any) -> str:
-    """Placement's own words on one line."""
-    return " ".join(str(_error(answer).get("detail") or answer.reason).split())[:300]
+    """Placement's own words on one line, without those that it puts before each."""
+    words = " ".join(str(_error(answer).get("detail") or answer.reason).split())
+    return next((words.removeprefix(each) for each in PREAMBLES if words.startswith(each)), words).strip()[:300]
+
+
+def _provider(found: Mapping[str, Any]) -> Provider:
+    return Provider(found["uuid"], found["name"], found["generation"], found["parent_provider_uuid"])
 
 
 def _summary(found: Mapping[str, Any]) -> ProviderSummary:

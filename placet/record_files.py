@@ -48,8 +48,43 @@ class RecordFiles:
         """The UUIDs of all that have a file."""
         return frozenset(path.stem for path in self.directory.glob(f"*{SUFFIX}"))
 
+    def has(self, instance: str) -> bool:
+        """Whether one instance has a file."""
+        return self.path(instance).exists()
+
     def path(self, instance: str) -> Path:
         return self.directory / f"{instance}{SUFFIX}"
+
+
+class RecordsInMemory:
+    """The same without files, for nodes that are simulated: they end with the process, and so do their guests."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}
+
+    def read(self, instance: str) -> bytes | None:
+        return self._values.get(instance)
+
+    def write(self, instance: str, value: bytes) -> None:
+        self._values[instance] = value
+
+    def remove(self, instance: str) -> None:
+        self._values.pop(instance, None)
+
+    def instances(self) -> frozenset[str]:
+        return frozenset(self._values)
+
+    def has(self, instance: str) -> bool:
+        return instance in self._values
+
+    def path(self, instance: str) -> Path:
+        """A name for messages."""
+        return Path(f"{instance}{SUFFIX}")
+
+
+def records_in(directory: Path | None) -> RecordFiles | RecordsInMemory:
+    """Files in a directory; without one, none."""
+    return RecordsInMemory() if directory is None else RecordFiles(directory)
 
 
 class Changes:

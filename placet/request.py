@@ -25,7 +25,11 @@ RECORD_REST_BYTES = 32 * 1024  # more than all else in a spec
 
 @dataclass(frozen=True)
 class Request:
-    """One instance to be. `request_id` names this asking, `digest` what was asked: the same again is no conflict."""
+    """One instance to be. `request_id` names this asking, `digest` what was asked: the same again is no conflict.
+
+    `group_policy` is that of a group which may be new, None takes the group's own; `host` is the one node that will do,
+    `avoid` are those that won't, by UUID.
+    """
 
     instance: str
     request_id: str
@@ -43,6 +47,10 @@ class Request:
     metadata_tokens: str = "optional"
     deadlines: dict[str, float] = field(default_factory=dict)
     restart: str = "never"
+    group: str | None = None
+    group_policy: str | None = None
+    host: str | None = None
+    avoid: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -62,8 +70,15 @@ class Request:
             self.metadata_tokens,
             self.deadlines,
             self.restart,
+            *self._placing,
         ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _placing(self) -> list[object]:
+        """Nothing where nothing of it was asked: so a digest is what it was before these words were known."""
+        asked: list[object] = [self.group, self.group_policy, self.host, list(self.avoid)]
+        return asked if any(asked) else []
 
 
 def check_size(request: Request) -> None:
@@ -132,6 +147,7 @@ def spec_of(request: Request, node: str, candidate: Candidate, now: float) -> Sp
         metadata_tokens=request.metadata_tokens,
         deadlines=request.deadlines,
         restart=request.restart,
+        group=request.group,
     )
 
 
@@ -146,4 +162,5 @@ def index_of(request: Request, node: str, why: dict[str, object], now: float) ->
         request_digest=request.digest,
         created_at=now,
         why=why,
+        group=request.group,
     )

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from placet.log import warn
 from placet.model import BadRecord, Spec, decode, encode
-from placet.record_files import RecordFiles
+from placet.record_files import records_in
 
 
 class SpecFiles:
-    """`remember` before anything is made of an instance, `forget` once nothing of it is left."""
+    """`remember` before anything is made of an instance, `forget` once nothing of it is left. Without a directory they
+    are kept for as long as the process lives."""
 
-    def __init__(self, directory: Path) -> None:
-        self._files = RecordFiles(directory)
+    def __init__(self, directory: Path | None) -> None:
+        self._files = records_in(directory)
 
     def remember(self, spec: Spec) -> None:
         """Write it down, whole or not at all. Raises OSError."""

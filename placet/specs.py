@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from placet import keys
 from placet.guest_inputs import flaw_of
@@ -34,15 +34,20 @@ def is_live(store: Store, instance: str) -> bool:
     return index.deleted_at is None and store.get(keys.spec(index.node, instance)) is not None
 
 
+def own_amounts(spec: Spec) -> Mapping[str, int]:
+    """What a spec holds of its node's own provider. A child of it (a GPU) or a shared pool has a capacity of its own,
+    which the node's does not tell."""
+    return spec.allocations.get(spec.node, {})
+
+
 def held_by(specs: Iterable[Entry]) -> dict[str, int]:
-    """What specs hold in all, by resource class; a bad one counts nothing."""
+    """What specs hold in all of their node's own provider, by resource class; a bad one counts nothing."""
     total: dict[str, int] = {}
     for entry in specs:
         try:
             spec = decode(Spec, entry.value, entry.key)
         except BadRecord:
             continue
-        for amounts in spec.allocations.values():
-            for resource_class, amount in amounts.items():
-                total[resource_class] = total.get(resource_class, 0) + amount
+        for resource_class, amount in own_amounts(spec).items():
+            total[resource_class] = total.get(resource_class, 0) + amount
     return total

@@ -10,13 +10,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from placet import keys
 from placet.errors import LeaseGone, PlacetError
 from placet.leases import Kept, lease_of, ttl_of
 from placet.log import warn
 from placet.model import Happening, encode
-from placet.store import Compare, Delete, Operation, Put, Store
+from placet.store import Compare, Delete, Operation, Put, Store, Transaction
+
+T = TypeVar("T")
 
 KEPT_PER_SUBJECT = 100
 TRIM_EVERY = 20
@@ -46,16 +49,19 @@ class Story:
     def transact(self, compares: Sequence[Compare], operations: Sequence[Operation], *events: Note) -> bool:
         """A transaction that tells of itself: either all of it takes effect, its events too, or nothing."""
         operations = [*operations, *(self._put(event) for event in events)]
-        try:
-            done = self._store.transact(compares, operations)
-        except LeaseGone:  # nothing was applied: this hour's lease is not there yet
-            for lease in {each.lease for each in operations if isinstance(each, Put)}:
-                if ttl_s := ttl_of(lease):
-                    self._store.grant_lease(ttl_s, lease)
-            done = self._store.transact(compares, operations)
+        done = self._with_leases(lambda: self._store.transact(compares, operations), operations)
         if done:
             self._trim(events)
         return done
+
+    def transact_all(self, told: Sequence[tuple[Transaction, Note]]) -> list[bool]:
+        """Many transactions that each tell of themselves, each decided by itself."""
+        whole = [Transaction(each.compares, [*each.operations, self._put(note)]) for each, note in told]
+        done = self._with_leases(
+            lambda: self._store.transact_all(whole), [each for one in whole for each in one.operations]
+        )
+        self._trim([note for (_, note), revision in zip(told, done, strict=True) if revision])
+        return [revision > 0 for revision in done]
 
     def tell(self, *events: Note) -> None:
         """Write events that belong to no transaction. It never raises: a story that can't be told stops nobody."""
@@ -63,6 +69,16 @@ class Story:
             self.transact([], [], *events)
         except PlacetError as problem:
             warn("event-not-written", reason=problem)
+
+    def _with_leases(self, transact: Callable[[], T], operations: Sequence[Operation]) -> T:
+        """Carry it out; and again when nothing was applied because this hour's lease was not there yet."""
+        try:
+            return transact()
+        except LeaseGone:
+            for lease in {each.lease for each in operations if isinstance(each, Put)}:
+                if ttl_s := ttl_of(lease):
+                    self._store.grant_lease(ttl_s, lease)
+            return transact()
 
     def _put(self, event: Note) -> Put:
         now = self._clock()

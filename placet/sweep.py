@@ -6,7 +6,7 @@ read and mended. While etcd is not the one the node knows (known_etcd.py) nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from placet import keys
 from placet.audit import NodeFacts, audit
@@ -19,7 +19,18 @@ from placet.failpoints import reach
 from placet.findings import finding, is_safe, repaired
 from placet.known_etcd import KnownEtcd
 from placet.log import warn
-from placet.model import INTENT_TTL_S, AuditReport, BadRecord, Finding, Intent, Spec, Status, decode, encode
+from placet.model import (
+    INTENT_TTL_S,
+    Allocations,
+    AuditReport,
+    BadRecord,
+    Finding,
+    Intent,
+    Spec,
+    Status,
+    decode,
+    encode,
+)
 from placet.placement import CONSUMER_TYPE, Placement
 from placet.spec_files import SpecFiles
 from placet.specs import is_live, spec_at
@@ -109,7 +120,8 @@ class Sweep:
 
     def _facts(self) -> NodeFacts:
         """Allocations are read first: what is placed or destroyed meanwhile then shows in etcd."""
-        held = self._placement.provider_allocations(self._node)
+        tree = self._placement.tree(self._node)
+        held = self._held_of(tree)
         present = self._present()
         remembered = self._specs.all()
         listing = self._store.scan(keys.specs(self._node))
@@ -122,14 +134,22 @@ class Sweep:
         destroys = self._pending(self._store.scan(keys.destroys(self._node)))
         loose = {consumer for consumer in held if consumer not in specs and consumer not in destroys}
         placed = frozenset(consumer for consumer in loose if self._is_placed(consumer))
-        return NodeFacts(self._node, specs, statuses, destroys, held, placed, present, remembered)
+        return NodeFacts(self._node, specs, statuses, destroys, held, placed, present, remembered, frozenset(tree))
+
+    def _held_of(self, tree: Iterable[str]) -> dict[str, Allocations]:
+        """What each consumer holds of the node's providers."""
+        found: dict[str, Allocations] = {}
+        for provider in tree:
+            for consumer, amounts in self._placement.provider_allocations(provider).items():
+                found.setdefault(consumer, {})[provider] = amounts
+        return found
 
     def _is_confirmed(self, found: Finding) -> bool:
         """Whether a second look says the same: what was read at different times may only seem to disagree."""
         if found.kind in ("stray", "unknown-guest"):
             return found.subject in (self._present() or ())
         if found.kind == "lost-allocation":
-            return self._node not in self._claims.held(found.subject).allocations
+            return not self._claims.is_of(self._node, self._claims.held(found.subject))
         return True
 
     def _present(self) -> frozenset[str] | None:

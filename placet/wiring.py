@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from placet.scheduler import Scheduler
     from placet.store import Store
     from placet.story import Story
+    from placet.zones import Zones
 
 NO_CLOUD = "start a node (./up.sh, compute.py) or mend etcd_prefix:; if it lost its data: schedule.py doctor"
 
@@ -73,6 +74,14 @@ def nodes(opened: Store) -> Nodes:
     from placet.nodes import Nodes
 
     return Nodes(opened, story(opened), time.time)
+
+
+def zones(config: ScheduleConfig, opened: Store) -> Zones:
+    """What an operator does with zones."""
+    from placet.placement import Placement
+    from placet.zones import Zones
+
+    return Zones(opened, Placement(config.placement), nodes(opened), time.time, new_uuid)
 
 
 def asking(opened: Store) -> Asking:
@@ -137,4 +146,5 @@ def scheduler(config: ScheduleConfig, opened: Store) -> Scheduler:
         reached, claims = placement(config, opened)
     except NotFound as problem:
         raise NothingFits(str(problem)) from problem
-    return Scheduler(opened, reached, claims, story(opened), time.time, new_random())
+    told = story(opened)
+    return Scheduler(opened, reached, claims, told, time.time, time.monotonic, new_random(), config.policy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from placet import keys
@@ -79,7 +80,9 @@ class Worker:
         look_again: Callable[[str], None],
         look_later: Callable[[str, float], None],
         clock: Callable[[], float],
+        fetchers: Executor | None = None,
     ) -> None:
+        """`fetchers` are threads that fetch images, shared with others; by default it has its own."""
         self._node = node
         self._cloud = cloud
         self._store = store
@@ -92,7 +95,7 @@ class Worker:
         self._publications = Publications(node, store, records.published)
         self._look_again = look_again
         self._look_later = look_later
-        self._fetches = Fetches(images, look_again)
+        self._fetches = Fetches(images, look_again, fetchers)
         self._clock = clock
         self._doings: dict[Action, Callable[[Work], None]] = {
             Action.CHECK_CLAIM: self._check_claim,
@@ -171,7 +174,7 @@ class Worker:
         held = self._claims.held(work.instance)
         if not held.allocations:
             raise Fault("no-allocation", "Placement holds nothing for it; nobody claimed these resources")
-        if held.allocations != spec.allocations or self._node not in held.allocations:
+        if held.allocations != spec.allocations or not self._claims.is_of(self._node, held):
             raise Fault("allocation-mismatch", "Placement holds other amounts for it than its spec says")
 
     def _create_disk(self, work: Work) -> None:

@@ -1,7 +1,9 @@
-"""compute.py's command line: configuration in, one agent run until SIGTERM or SIGINT, an exit code out."""
+"""compute.py's command line: configuration in, one agent run until SIGTERM or SIGINT, an exit code out. With --simulate
+it is thousands of agents."""
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import signal
 import sys
@@ -17,6 +19,7 @@ from placet.errors import Conflict, PlacetError
 from placet.failpoints import arm_from_environment
 from placet.log import log, start_logging, warn
 from placet.node import build_node
+from placet.schema import changed
 
 
 def run() -> NoReturn:
@@ -28,15 +31,27 @@ def main(argv: Sequence[str]) -> int:
     """Serve as a node until told to stop. Errors are one line on stderr."""
     parser = Parser(prog="compute.py", description="The agent of one compute node; runs until SIGTERM or SIGINT.")
     parser.add_argument("--config", metavar="FILE", help="compute.yaml to use")
+    parser.add_argument(
+        "--simulate",
+        metavar="N",
+        type=_node_count,
+        help="be N simulated nodes in this one process, for trying out large clouds",
+    )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         arm_from_environment()
-        config = load_compute(parser.parse_args(argv).config)
+        arguments = parser.parse_args(argv)
+        config = load_compute(arguments.config)
+        if arguments.simulate:  # beside the real agent of this state directory, if there is one
+            config = changed(config, state_dir=str(Path(config.state_dir) / "simulation"))
         start_logging(config.log_level)
         with _only_agent(config):
-            _serve(config, stop)
+            if arguments.simulate:
+                _simulate(config, arguments.simulate, stop)
+            else:
+                _serve(config, stop)
     except PlacetError as problem:
         print(f"compute.py: {problem}", file=sys.stderr)
         return problem.exit_code
@@ -55,6 +70,20 @@ def _serve(config: ComputeConfig, stop: threading.Event) -> None:
     except PlacetError as problem:  # the guests are fine and the lease has ended: nothing to fail for
         warn("retire-failed", reason=problem)
     log("stopped", node=node.id)
+
+
+def _simulate(config: ComputeConfig, count: int, stop: threading.Event) -> None:
+    from placet.simulation.running import simulate
+
+    simulate(config, count, stop, lambda line: print(line, flush=True))
+
+
+def _node_count(text: str) -> int:
+    from placet.simulation.shapes import MAX_NODES
+
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_NODES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_NODES}")
+    return int(text)
 
 
 @contextmanager

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from placet import guest_inputs, keys, smbios, wiring
 from placet.cli.inputs import read_files, read_keys, read_user_data
+from placet.cli.placing import add_placing, read_placing
+from placet.cli.previews import add_dry_run, check_dry_run, dry_run
 from placet.cli.words import seconds
 from placet.config import ScheduleConfig, load_schedule
-from placet.errors import NothingFits, Usage
+from placet.errors import NothingFits, PlacetError, Usage
+from placet.image_requirements import query_for_image
 from placet.lifecycle import Stage
-from placet.model import ImageRecord, ImageRef, decode
-from placet.query import Query, parse_query
+from placet.model import ImageRecord, decode
 from placet.readiness import STAGES, deadlines_of
 from placet.reconcile import RESTARTS
 from placet.request import AUTO, CONFIG_DRIVES, METADATA_TOKENS, Request, check_name, choose, resolve_image
@@ -22,6 +25,7 @@ from placet.schema import changed
 
 if TYPE_CHECKING:
     from placet.instances import Instances
+    from placet.scheduler import Scheduler
     from placet.store import Store
 
 MAX_COUNT = 1000
@@ -38,7 +42,9 @@ def add_verbs(verbs: Any) -> None:
     create.add_argument("--uuid", help="its UUID: asking again with it gives the same instance, never a second")
     create.add_argument("--count", type=int, default=1, metavar="N", help="so many of them")
     create.add_argument("--restart", choices=RESTARTS, default="never", help="when it ends by itself (default: never)")
+    add_placing(create.add_argument_group("where it may go (docs/scheduling.md)"))
     _add_inputs(create.add_argument_group("what the guest is given (docs/guests.md)"))
+    add_dry_run(create)
     create.add_argument("--wait", action="store_true", help="wait for the IP and print it")
     create.add_argument("--wait-for", choices=STAGES, help="wait for this stage (implies --wait)")
     create.add_argument("--wait-timeout", type=seconds, default=WAIT_S, metavar="S", help="default: 300")
@@ -75,17 +81,31 @@ def _create(arguments: argparse.Namespace) -> int:
     config = load_schedule(arguments.config)
     store = wiring.store(config)
     requests = _requests(arguments, config, store)
+    if arguments.dry_run:
+        return dry_run(arguments, config, store, requests[0])
     try:
-        scheduler = wiring.scheduler(config, store)
-        for request in requests:
-            placed = scheduler.create(request)
-            print(f"NOTIFIED TARGET, {placed.node}, OF INSTANCE {placed.instance}", flush=True)
+        _place(wiring.scheduler(config, store), requests)
     except NothingFits:
         print("NO ALLOCATIONS LEFT", flush=True)
         raise
     if arguments.wait or arguments.wait_for:
         _wait(wiring.instances(store), requests, Stage(arguments.wait_for or "ip"), arguments.wait_timeout)
     return 0
+
+
+def _place(scheduler: Scheduler, requests: list[Request]) -> None:
+    """Tell of each as it is placed; then raise what kept one of the others from it: no room before all else."""
+    problems: list[PlacetError] = []
+    for _, outcome in scheduler.create_many(requests):
+        if isinstance(outcome, PlacetError):
+            problems.append(outcome)
+        else:
+            print(f"NOTIFIED TARGET, {outcome.node}, OF INSTANCE {outcome.instance}", flush=True)
+    if not problems:
+        return
+    if len(requests) > 1:
+        print(f"{len(requests) - len(problems)} of {len(requests)} were placed", file=sys.stderr)
+    raise next((problem for problem in problems if isinstance(problem, NothingFits)), problems[0])
 
 
 def _wait(instances: Instances, requests: list[Request], stage: Stage, timeout_s: float) -> None:
@@ -98,13 +118,12 @@ def _wait(instances: Instances, requests: list[Request], stage: Stage, timeout_s
 def _requests(arguments: argparse.Namespace, config: ScheduleConfig, store: Store) -> list[Request]:
     """Everything that was asked; what one instance and the next have in common is read once."""
     _check_words(arguments)
-    amounts = {"VCPU": config.defaults.VCPU, "MEMORY_MB": config.defaults.MEMORY_MB, "DISK_GB": config.defaults.DISK_GB}
-    query = parse_query(arguments.query, amounts)
-    first = _request(arguments, config, store, query)
+    first = _request(arguments, config, store)
     return [_named(first, arguments, number) for number in range(1, arguments.count + 1)]
 
 
 def _check_words(arguments: argparse.Namespace) -> None:
+    check_dry_run(arguments)
     if arguments.image and arguments.image_flag:
         raise Usage("IMAGE and --image say the same thing; give one of them")
     if not 1 <= arguments.count <= MAX_COUNT:
@@ -128,16 +147,19 @@ def _new_uuid(request: Request) -> str:
     return smbios.ec2_uuid(uuid) if smbios.is_ec2(request.config_drive, request.metadata_tokens) else uuid
 
 
-def _request(arguments: argparse.Namespace, config: ScheduleConfig, store: Store, query: Query) -> Request:
+def _request(arguments: argparse.Namespace, config: ScheduleConfig, store: Store) -> Request:
     """A request that has no instance yet."""
-    image, record = _image(arguments, config, store, query)
+    word = arguments.image or arguments.image_flag or config.defaults.image
+    record = _record(word, store)
+    query = query_for_image(arguments.query, config.defaults.amounts, record)
+    placing = read_placing(arguments, store, query)
     user_data, encoding = read_user_data(arguments.user_data)
     return Request(
         instance="",
         request_id="",
         name="",
-        query=query,
-        image=image,
+        query=placing.query,
+        image=resolve_image(word, record, placing.query),
         project=config.project,
         keys=read_keys(config.keys if arguments.key is None else arguments.key, store, config.project),
         user_data=user_data,
@@ -149,16 +171,16 @@ def _request(arguments: argparse.Namespace, config: ScheduleConfig, store: Store
         metadata_tokens=choose(arguments.metadata_tokens, METADATA_TOKENS, record, "metadata_tokens"),
         deadlines=deadlines_of(record.properties if record else {}),
         restart=arguments.restart,
+        group=placing.group,
+        group_policy=placing.group_policy,
+        host=placing.host,
+        avoid=placing.avoid,
     )
 
 
-def _image(
-    arguments: argparse.Namespace, config: ScheduleConfig, store: Store, query: Query
-) -> tuple[ImageRef, ImageRecord | None]:
-    word = arguments.image or arguments.image_flag or config.defaults.image
+def _record(word: str, store: Store) -> ImageRecord | None:
     entry = None if "/" in word else store.get(keys.image(word))
-    record = decode(ImageRecord, entry.value, entry.key) if entry else None
-    return resolve_image(word, record, query), record
+    return decode(ImageRecord, entry.value, entry.key) if entry else None
 
 
 def _uuid(text: str) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from placet.errors import PlacetError, Usage
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
     """IMAGE may also come behind flags, where argparse no longer looks for a word that can be left out."""
-    arguments, rest = _parser().parse_known_args(argv)
+    arguments, rest = _parser(argv).parse_known_args(argv)
     if len(rest) == 1 and not rest[0].startswith("-") and getattr(arguments, "image", "") is None:
         arguments.image = rest.pop()
     if rest:
@@ -136,15 +137,40 @@ def _first_word(argv: list[str]) -> int | None:
     return None
 
 
-VERBS = ("create", "ip", "list", "show", "destroy", "events", "nodes", "node", "image", "key", "console", "doctor")
+VERBS = {  # and the modules of placet.cli that have them
+    "create": "create",
+    "explain": "previews",
+    "fits": "previews",
+    "ip": "instances",
+    "list": "instances",
+    "show": "instances",
+    "destroy": "instances",
+    "why": "why",
+    "events": "events",
+    "console": "console",
+    "image": "images",
+    "key": "keys",
+    "nodes": "nodes",
+    "node": "nodes",
+    "drain": "nodes",
+    "undrain": "nodes",
+    "zone": "zones",
+    "doctor": "doctor",
+}
 
 
-def _parser() -> Parser:
-    from placet.cli import console, create, doctor, events, images, instances, keys, nodes
-
+def _parser(argv: list[str]) -> Parser:
+    """What reads argv. It has the verb that argv begins with, whose module alone is loaded, else all of them."""
     parser = Parser(prog="schedule.py", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", help="schedule.yaml to use")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
-    for module in (create, instances, events, console, images, keys, nodes, doctor):
-        module.add_verbs(verbs)
+    for module in _modules(argv):
+        import_module(f"placet.cli.{module}").add_verbs(verbs)
     return parser
+
+
+def _modules(argv: list[str]) -> list[str]:
+    first = _first_word(argv)
+    if first is None or argv[first] not in VERBS or {"-h", "--help"}.intersection(argv[:first]):
+        return list(dict.fromkeys(VERBS.values()))
+    return [VERBS[argv[first]]]

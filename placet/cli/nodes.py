@@ -1,4 +1,4 @@
-"""The verbs of nodes: nodes, node drain, node undrain, node forget."""
+"""The verbs of nodes: nodes, drain, undrain; node drain, node undrain, node forget."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ def add_verbs(verbs: Any) -> None:
     nodes.set_defaults(verb=_nodes)
     node = verbs.add_parser("node", help="drain, undrain or forget a node", description="Change the use of a node.")
     doings = node.add_subparsers(metavar="DOING", required=True, parser_class=type(node))
-    for word, doing, tells in (
-        ("drain", _drain, "place nothing new there; what runs goes on"),
-        ("undrain", _undrain, "take it into use again"),
-        ("forget", _forget, "remove one that is lost from Placement and etcd"),
+    for parsers, word, doing, tells in (
+        (verbs, "drain", _drain, "place nothing new on a node; what runs goes on"),
+        (verbs, "undrain", _undrain, "take a node into use again"),
+        (doings, "drain", _drain, "place nothing new there; what runs goes on"),
+        (doings, "undrain", _undrain, "take it into use again"),
+        (doings, "forget", _forget, "remove one that is lost from Placement and etcd"),
     ):
-        parser = doings.add_parser(word, help=tells, description=f"{word}: {tells}")
+        parser = parsers.add_parser(word, help=tells, description=f"{word}: {tells}")
         parser.add_argument("node", metavar="NODE", help="its name or UUID")
         parser.set_defaults(verb=doing)
 
@@ -122,7 +124,7 @@ def _unknown(config: ScheduleConfig, known: set[str]) -> list[dict[str, Any]]:
         orphans = [
             found.uuid
             for found in placement.providers()
-            if found.name.startswith(PROVIDER_PREFIX) and found.uuid not in known
+            if found.name.startswith(PROVIDER_PREFIX) and found.parent is None and found.uuid not in known
             if not placement.provider_allocations(found.uuid)
         ]
     except PlacetError as problem:

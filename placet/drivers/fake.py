@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import IPv4Address
@@ -51,7 +51,7 @@ class Timer(Protocol):
 
 @dataclass
 class FakeDomain:
-    """One domain of a FakeHypervisor; `booted_at` is when its guest has its address and its agent,
+    """One domain of a FakeHypervisor; `booted_at` is when its guest has its address, `agent_at` when its agent speaks,
     `console` all that it ever wrote."""
 
     owner: Owner | None
@@ -59,11 +59,16 @@ class FakeDomain:
     power: Power = Power.SHUTOFF
     booted_at: float = float("inf")
     console: bytes = b""
+    agent_at: float = float("inf")
 
 
 @dataclass
 class FakeHypervisor:
-    """A machine's state: what is defined, which disks there are, which addresses are reserved."""
+    """A machine's state: what is defined, which disks there are, which addresses are reserved.
+
+    `boots` are boots that guests here may have, each the seconds from the start until the address and until the agent;
+    without any, both take `FakeConfig.boot_s`.
+    """
 
     uuid: str
     domains: dict[str, FakeDomain] = field(default_factory=dict)
@@ -71,10 +76,12 @@ class FakeHypervisor:
     images: dict[str, Path] = field(default_factory=dict)  # beneath each disk
     reservations: dict[str, IPv4Address] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    virt_type: str = "fake"
+    boots: Sequence[tuple[float, float]] = ()
 
     def describe(self) -> Hypervisor:
         """What it is."""
-        return Hypervisor(self.uuid, "fake", "fake", TRAITS)
+        return Hypervisor(self.uuid, "fake", self.virt_type, TRAITS)
 
 
 class FakeDriver:
@@ -123,9 +130,9 @@ class FakeDriver:
                 return Observed(Power.ABSENT, has_disk)
             if domain.owner != self._owner:
                 return Observed(domain.power, has_disk, owner="")
-            booted = domain.power is Power.RUNNING and domain.booted_at <= self._clock()
-            addresses = self._addresses(domain, "lease" if booted else None)
-            return Observed(domain.power, has_disk, self._owner.cloud, addresses, agent=booted)
+            lasted = self._clock() if domain.power is Power.RUNNING else float("-inf")
+            addresses = self._addresses(domain, "lease" if domain.booted_at <= lasted else None)
+            return Observed(domain.power, has_disk, self._owner.cloud, addresses, agent=domain.agent_at <= lasted)
 
     def create_disk(self, spec: Spec, image: CachedImage) -> None:
         with self._step("create_disk") as machine:
@@ -160,10 +167,14 @@ class FakeDriver:
             if domain.power is Power.RUNNING:
                 return
             domain.power = Power.RUNNING
-            domain.booted_at = self._clock() + self._config.boot_s
+            ip_s = agent_s = self._config.boot_s
+            if machine.boots:
+                ip_s, agent_s = self._random.choice(machine.boots)
+            domain.booted_at, domain.agent_at = self._clock() + ip_s, self._clock() + agent_s
             domain.console += f"{instance}: on\r\n{instance}: booting\r\n".encode()
         self._call_out(instance)
-        self._timer.call_later(self._config.boot_s, lambda: self._call_out(instance))
+        for delay_s in sorted({ip_s, agent_s}):
+            self._timer.call_later(delay_s, lambda: self._call_out(instance))
 
     def stop(self, instance: str) -> None:
         with self._step("stop"):

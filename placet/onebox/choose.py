@@ -231,4 +231,6 @@ def _check_tls(etcd: EtcdSettings) -> None:
 
 def _check_workers(placement: PlacementSettings) -> None:
     if placement.workers > 1 and (placement.database or "").startswith("sqlite"):
-        raise Usage("--placement-workers: SQLite stands one writer; give --placement-db postgresql://… as well")
+        raise Usage(
+            "--placement-workers: SQLite stands one writer; give --placement-db postgresql+psycopg2://… as well"
+        )

@@ -79,7 +79,7 @@ def _add_up(up: argparse.ArgumentParser) -> None:
         up.add_argument(f"--etcd-{name}", type=_file, metavar="FILE", help=f"TLS with client certificates: {what}")
     up.add_argument("--placement", metavar="URL", help="use this Placement instead of one of our own")
     up.add_argument("--placement-port", type=_port, metavar="N", help="our Placement's port")
-    up.add_argument("--placement-db", metavar="URL", help="postgresql://… instead of SQLite")
+    up.add_argument("--placement-db", metavar="URL", help="postgresql+psycopg2://… instead of SQLite")
     up.add_argument("--placement-workers", type=_count, metavar="N", help="processes; more than 1 not on SQLite")
     up.add_argument("--own-libvirt", action="store_true", help="a libvirtd of our own beside the machine's")
     up.add_argument("--network", metavar="CIDR", help="the guests' range, /24 or wider")

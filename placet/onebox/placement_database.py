@@ -31,7 +31,7 @@ def prepare(database: str, state: StateDirectory) -> None:
         raise StepFailed(
             "Placement's tables could not be made",
             "look at the log: is there room on the disk, does the database answer, is its driver in .venv "
-            "(PostgreSQL: .venv/bin/pip install psycopg2-binary)?",
+            "(postgresql+psycopg2://…: .venv/bin/pip install psycopg2-binary)?",
             log,
         )
     done.touch(mode=0o600)

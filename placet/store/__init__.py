@@ -79,6 +79,13 @@ class Holds:
 
 
 @dataclass(frozen=True)
+class NonePresent:
+    """Holds when no key is under this prefix."""
+
+    key: str
+
+
+@dataclass(frozen=True)
 class Put:
     key: str
     value: bytes
@@ -90,8 +97,47 @@ class Delete:
     key: str
 
 
-Compare = Absent | Present | CreatedAt | ModifiedAt | Holds
+@dataclass(frozen=True)
+class Get:
+    """Read one key."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """Read keys under a prefix in their order: from `start` on (a whole key; "": from the first), at most `limit`
+    (0: all)."""
+
+    prefix: str
+    start: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a Get or Range found. `count` is how many keys it would have found without a limit."""
+
+    entries: tuple[Entry, ...]
+    count: int
+
+    @property
+    def entry(self) -> Entry | None:
+        """The one that a Get asked for."""
+        return self.entries[0] if self.entries else None
+
+
+Compare = Absent | Present | CreatedAt | ModifiedAt | Holds | NonePresent
 Operation = Put | Delete
+Read = Get | Range
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """All operations if all compares hold, else nothing."""
+
+    compares: Sequence[Compare]
+    operations: Sequence[Operation]
 
 
 class Watch(Protocol):
@@ -118,6 +164,13 @@ class Store(Protocol):
 
     def transact(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> bool:
         """Carry out all operations if all compares hold, else nothing; tells which."""
+
+    def read(self, *reads: Read) -> tuple[Found, ...]:
+        """Several reads in one exchange, all as of one revision; at most 128."""
+
+    def transact_all(self, transactions: Sequence[Transaction]) -> tuple[int, ...]:
+        """Several transactions in few exchanges, each decided by itself: the revision at which it took effect, 0 where
+        a compare did not hold. No two may put or delete the same key."""
 
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         """A new lease's id; with `lease`, that one, which may be there already and then keeps the time it has."""

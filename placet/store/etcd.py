@@ -22,9 +22,11 @@ import etcd3
 from etcd3 import etcdrpc
 
 from placet.errors import BadConfig, LeaseGone, Refused, Unreachable
-from placet.store import Absent, Compare, CreatedAt, Delete, Entry, Holds, Listing, ModifiedAt, Operation, Present, Put
+from placet.store import Compare, Entry, Found, Listing, Operation, Read, Transaction
+from placet.store.messages import Messages
 from placet.store.problems import RAISED, Electing, token_died, translated
-from placet.store.watch import EtcdWatch
+from placet.store.watch import EtcdWatch, WatchStream
+from placet.store.watch_hub import WatchHub
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 5.0
@@ -55,6 +57,7 @@ class EtcdStore:
         self._arguments = {"host": "localhost", "port": 2379, "timeout": DEFAULT_TIMEOUT_S, **client}
         self._user, self._password = self._arguments.pop("user", None), self._arguments.pop("password", None)
         self._prefix = prefix.rstrip("/") + "/"
+        self._messages = Messages(self._prefix)
         self._address = f"{self._arguments['host']}:{self._arguments['port']}"
         self._lock = threading.Lock()
         self._client = self._connect()
@@ -70,12 +73,29 @@ class EtcdStore:
         return Listing(entries, response.header.revision, response.header.cluster_id)
 
     def transact(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> bool:
-        def run(client: Any) -> bool:
-            checks = [self._compare(client, compare) for compare in compares]
-            changes = [self._operation(client, operation) for operation in operations]
-            return bool(client.transaction(compare=checks, success=changes, failure=[])[0])
+        return bool(self._transact(self._messages.transaction(Transaction(compares, operations))).succeeded)
 
-        return self._call(run)
+    def read(self, *reads: Read) -> tuple[Found, ...]:
+        request = self._messages.reads(reads)
+        response = self._read(lambda client: self._transaction(client, request))
+        ranges = [each.response_range for each in response.responses]
+        return tuple(Found(tuple(self._entry(kv) for kv in found.kvs), found.count) for found in ranges)
+
+    def transact_all(self, transactions: Sequence[Transaction]) -> tuple[int, ...]:
+        revisions: list[int] = []
+        for request in self._messages.nested(transactions):
+            response = self._transact(request)
+            done = [each.response_txn.succeeded for each in response.responses]
+            revisions += [response.header.revision if each else 0 for each in done]
+        return tuple(revisions)
+
+    def _transact(self, request: Any) -> Any:
+        return self._call(lambda client: self._transaction(client, request))
+
+    def _transaction(self, client: Any, request: Any) -> Any:
+        return client.kvstub.Txn(
+            request, self._arguments["timeout"], credentials=client.call_credentials, metadata=client.metadata
+        )
 
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         try:
@@ -94,8 +114,15 @@ class EtcdStore:
             self._call(lambda client: client.revoke_lease(lease))
 
     def watch(self, prefixes: Sequence[str], revision: int) -> EtcdWatch:
+        return self._stream(is_lasting=False).watch(prefixes, revision)
+
+    def watch_hub(self) -> WatchHub:
+        """What many watches can share one stream through."""
+        return WatchHub(lambda: self._stream(is_lasting=True))
+
+    def _stream(self, is_lasting: bool) -> WatchStream:
         client = self._client
-        return EtcdWatch(client.channel, client.metadata, self._prefix, prefixes, revision, self._address)
+        return WatchStream(client.channel, client.metadata, self._prefix, self._address, is_lasting)
 
     def alarms(self) -> tuple[str, ...]:
         found = self._call(lambda client: list(client.list_alarms()))
@@ -160,25 +187,3 @@ class EtcdStore:
     def _entry(self, found: Any) -> Entry:
         key = found.key.decode(errors="replace").removeprefix(self._prefix)
         return Entry(key, found.value, found.create_revision, found.mod_revision, found.lease)
-
-    def _compare(self, client: Any, compare: Compare) -> Any:
-        key = self._prefix + compare.key
-        kinds = client.transactions
-        if isinstance(compare, Absent):
-            return kinds.create(key) == 0
-        if isinstance(compare, Present):
-            return kinds.create(key) > 0
-        if isinstance(compare, CreatedAt):
-            return kinds.create(key) == compare.revision
-        if isinstance(compare, ModifiedAt):
-            return kinds.mod(key) == compare.revision
-        if isinstance(compare, Holds):
-            return kinds.value(key) == compare.value
-        raise TypeError(compare)
-
-    def _operation(self, client: Any, operation: Operation) -> Any:
-        if isinstance(operation, Put):
-            return client.transactions.put(self._prefix + operation.key, operation.value, operation.lease or None)
-        if isinstance(operation, Delete):
-            return client.transactions.delete(self._prefix + operation.key)
-        raise TypeError(operation)

@@ -14,11 +14,16 @@ from placet.store import (
     Delete,
     Entry,
     Event,
+    Found,
+    Get,
     Holds,
     Listing,
+    NonePresent,
     Operation,
     Present,
     Put,
+    Read,
+    Transaction,
 )
 
 MAX_OPERATIONS = 128
@@ -58,6 +63,27 @@ class MemoryStore:
                 return False
             self._apply(operations)
             return True
+
+    def read(self, *reads: Read) -> tuple[Found, ...]:
+        with self._changed:
+            self._expire()
+            return tuple(self._found(each) for each in reads)
+
+    def transact_all(self, transactions: Sequence[Transaction]) -> tuple[int, ...]:
+        with self._changed:
+            self._expire()
+            touched = [operation.key for each in transactions for operation in each.operations]
+            if len(set(touched)) < len(touched):
+                raise Refused("etcd refused: duplicate key given in txn request")
+            for each in transactions:
+                self._check(each.compares, each.operations)
+            revisions = []
+            for each in transactions:
+                holds = all(self._holds(compare) for compare in each.compares)
+                if holds:
+                    self._apply(each.operations)
+                revisions.append(self._revision if holds else 0)
+            return tuple(revisions)
 
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         with self._changed:
@@ -123,7 +149,17 @@ class MemoryStore:
             if isinstance(operation, Put) and operation.lease and operation.lease not in self._leases:
                 raise LeaseGone("etcd refused: requested lease not found")
 
+    def _found(self, read: Read) -> Found:
+        if isinstance(read, Get):
+            entry = self._entries.get(read.key)
+            return Found((entry,) if entry else (), 1 if entry else 0)
+        names = sorted(key for key in self._entries if key.startswith(read.prefix) and key >= read.start)
+        chosen = names[: read.limit] if read.limit else names
+        return Found(tuple(self._entries[key] for key in chosen), len(names))
+
     def _holds(self, compare: Compare) -> bool:
+        if isinstance(compare, NonePresent):
+            return not any(key.startswith(compare.key) for key in self._entries)
         entry = self._entries.get(compare.key)
         if isinstance(compare, Absent):
             return entry is None

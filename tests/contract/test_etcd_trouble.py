@@ -209,6 +209,24 @@ def test_a_watch_with_a_dead_token_is_lost_and_the_list_that_follows_makes_the_n
     store.close()
 
 
+def test_a_hub_whose_token_died_loses_its_watches_and_has_a_new_stream_for_the_next(guarded: Guarded) -> None:
+    store = guarded.store()
+    hub, told = store.watch_hub(), threading.Event()
+    revision = store.scan("").revision
+    before = hub.watch([""], revision + 1, told.set)
+    put(store, "before")
+    assert [event.key for event in take(before, 1)] == ["before"]
+    guarded.end_tokens()
+    told.clear()
+    assert "cancelled" in loss(hub.watch([""], revision + 1, told.set))
+    assert "cancelled" in loss(before), "nobody knows what it may have missed"
+    assert told.is_set()
+    put(store, "after")  # with a new token
+    assert [event.key for event in take(hub.watch([""], revision + 1, told.set), 2)] == ["before", "after"]
+    hub.close()
+    store.close()
+
+
 def test_a_token_that_dies_under_many_threads_disturbs_no_call_and_no_watch(guarded: Guarded) -> None:
     store = guarded.store()
     watch = watch_from_now(store)
@@ -448,7 +466,7 @@ def test_a_watch_on_a_paused_server_is_closed_at_once(server: Etcd, store: EtcdS
 
 WAITING_PROCESS = """
 import json, resource, sys, threading, time
-from placet.agent import RETRY_S
+from placet.duties import RETRY_S
 from placet.errors import PlacetError
 from placet.store.etcd import EtcdStore
 

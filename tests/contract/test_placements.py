@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -106,13 +107,58 @@ def test_a_provider_with_allocations_is_not_deleted(subject: Placement) -> None:
 
 
 def test_what_is_read_of_an_unknown_provider_is_refused(subject: Placement) -> None:
-    for read in (subject.inventories, subject.usages, subject.traits, subject.provider_allocations):
+    for read in (
+        subject.inventories,
+        subject.usages,
+        subject.traits,
+        subject.aggregates,
+        subject.provider_allocations,
+    ):
         with pytest.raises(Refused, match="404"):
             read(new())
     with pytest.raises(Refused, match="404"):
         subject.put_inventories(new(), {}, 0)
     with pytest.raises(Refused, match="404"):
         subject.put_traits(new(), [], 0)
+    with pytest.raises(Refused, match="404"):
+        subject.put_aggregates(new(), [], 0)
+    assert subject.tree(new()) == []
+
+
+def test_aggregates_are_written_only_at_the_generation_that_was_read_and_find_their_members(subject: Placement) -> None:
+    provider, other, here, there = offer(subject, {}), offer(subject, {}), new(), new()
+    found, read = subject.aggregates(provider)
+    assert (found, read) == (frozenset(), generation(subject, provider))
+    assert subject.put_aggregates(provider, [here, there], read)
+    assert not subject.put_aggregates(provider, [], read)
+    assert subject.aggregates(provider) == (frozenset({here, there}), read + 1)
+    assert subject.put_aggregates(other, [there], generation(subject, other))
+    assert [found.uuid for found in subject.providers(member_of=here)] == [provider]
+    assert {found.uuid for found in subject.providers(member_of=there)} == {provider, other}
+    assert subject.providers(member_of=new()) == []
+    assert subject.put_aggregates(provider, [], read + 1)
+    assert subject.providers(member_of=here) == []
+
+
+def test_a_provider_that_nothing_is_nested_in_is_a_tree_of_its_own(subject: Placement) -> None:
+    provider, _other = offer(subject, {}), offer(subject, {})
+    assert subject.tree(provider) == [provider]
+
+
+def test_a_custom_trait_and_class_are_made_once_and_serve_then(subject: Placement) -> None:
+    trait, resource_class = f"CUSTOM_{new().upper().replace('-', '_')}", f"CUSTOM_{new().upper().replace('-', '_')}"
+    assert trait not in subject.known_traits() and resource_class not in subject.resource_classes()
+    for _ in range(2):
+        subject.create_trait(trait)
+        subject.create_resource_class(resource_class)
+    assert {trait, X86} <= subject.known_traits() and {resource_class, "VCPU"} <= subject.resource_classes()
+    provider = offer(subject, {resource_class: FOUR}, trait)
+    assert nodes(subject, f"resources={resource_class}:1&required={trait}") == {provider}
+    for name in ("HW_NO_SUCH", "CUSTOM_lower", "VCPU"):
+        with pytest.raises(Refused, match="400"):
+            subject.create_trait(name)
+        with pytest.raises(Refused, match="400"):
+            subject.create_resource_class(name)
 
 
 def test_an_inventory_is_read_back_with_the_total_as_largest_unit(subject: Placement) -> None:
@@ -365,7 +411,7 @@ def test_a_limit_cuts_the_answer(subject: Placement) -> None:
 def test_a_query_that_makes_no_sense_is_told(subject: Placement, query: str, said: str) -> None:
     offer(subject, {"VCPU": FOUR}, X86)
     with pytest.raises(BadQuery, match=said):
-        nodes(subject, query)
+        subject.candidates(parse_qsl(query))
 
 
 def test_where_no_root_has_what_it_must_the_rest_of_a_query_is_not_looked_at(subject: Placement) -> None:

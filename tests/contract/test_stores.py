@@ -10,7 +10,22 @@ from dataclasses import dataclass
 import pytest
 
 from placet.errors import LeaseGone, Refused, WatchLost
-from placet.store import Absent, CreatedAt, Delete, Event, Holds, ModifiedAt, Present, Put, Store, Watch
+from placet.store import (
+    Absent,
+    CreatedAt,
+    Delete,
+    Event,
+    Get,
+    Holds,
+    ModifiedAt,
+    NonePresent,
+    Present,
+    Put,
+    Range,
+    Store,
+    Transaction,
+    Watch,
+)
 from placet.store.etcd import EtcdStore
 from placet.store.memory import MemoryStore
 from tests.support.services import Etcd
@@ -108,6 +123,58 @@ def test_compares_tell_presence_and_revisions(subject: Subject) -> None:
     assert store.transact([ModifiedAt("a", changed.mod_revision), ModifiedAt("none", 0)], [])
     assert not store.transact([Present("none")], [])
     assert not store.transact([ModifiedAt("a", made.mod_revision)], [])
+
+
+def test_several_reads_are_one(subject: Subject) -> None:
+    store = subject.store
+    store.transact([], [Put(f"p/{letter}", letter.encode()) for letter in "dbac"])
+    store.transact([], [Put("q", b"")])
+
+    one, none, everything, some, nothing = store.read(
+        Get("q"), Get("none"), Range("p/"), Range("p/", start="p/b", limit=2), Range("r/", limit=1)
+    )
+
+    assert one.entry == store.get("q")
+    assert (none.entry, none.count) == (None, 0)
+    assert everything.entries == store.scan("p/").entries
+    assert ([entry.key for entry in some.entries], some.count) == (["p/b", "p/c"], 3)
+    assert (nothing.entries, nothing.count) == ((), 0)
+
+
+def test_many_transactions_are_each_decided_by_itself(subject: Subject) -> None:
+    store = subject.store
+    store.transact([], [Put("taken/3", b"")])
+    asked = [Transaction([Absent(f"taken/{n}")], [Put(f"taken/{n}", b"new"), Delete(f"old/{n}")]) for n in range(200)]
+
+    revisions = store.transact_all(asked)
+
+    assert [revision > 0 for revision in revisions] == [number != 3 for number in range(200)]
+    for number in (0, 4, 199):
+        entry = store.get(f"taken/{number}")
+        assert entry and entry.create_revision == revisions[number]
+    third = store.get("taken/3")
+    assert third and third.value == b""
+    assert store.transact_all([]) == ()
+
+
+def test_transactions_with_large_values_go_in_several_requests(subject: Subject) -> None:
+    asked = [Transaction([], [Put(f"a/{number}", b"x" * 200_000)]) for number in range(12)]
+    assert all(subject.store.transact_all(asked))
+    assert len(subject.store.scan("a/").entries) == 12
+
+
+def test_two_transactions_on_one_key_are_refused(subject: Subject) -> None:
+    with pytest.raises(Refused, match="duplicate key"):
+        subject.store.transact_all([Transaction([], [Put("a", b"1")]), Transaction([], [Put("a", b"2")])])
+    assert subject.store.get("a") is None
+
+
+def test_that_nothing_is_under_a_prefix_can_be_compared(subject: Subject) -> None:
+    store = subject.store
+    assert store.transact([NonePresent("p/")], [Put("q", b"")])
+    store.transact([], [Put("p/a", b"")])
+    assert not store.transact([NonePresent("p/")], [])
+    assert store.transact([NonePresent("p/b")], [])
 
 
 def test_keys_go_with_their_lease(subject: Subject) -> None:

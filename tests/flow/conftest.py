@@ -26,7 +26,7 @@ def empty_placement(placement: PlacementServer) -> Iterator[None]:
     """What a test registers is gone when it ends, so that tests do not see each other's nodes."""
     yield
     found = TestCloud.make(MemoryStore(time.monotonic), placement.endpoint).placement
-    for provider in found.providers():
+    for provider in sorted(found.providers(), key=lambda each: each.parent is None):  # those nested in another first
         answer = found._api.get(f"/resource_providers/{provider.uuid}/allocations")
         for consumer in answer.json()["allocations"]:
             found._api.delete(f"/allocations/{consumer}")

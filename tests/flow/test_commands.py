@@ -56,7 +56,7 @@ def test_a_name_whose_instance_is_gone_can_be_destroyed_again(command: ScheduleC
 def test_what_fits_nowhere(command: ScheduleCommand, node: str) -> None:
     told = command("resources=VCPU:1000")
     assert (told.code, told.out) == (3, "NO ALLOCATIONS LEFT\n")
-    assert told.err == "schedule.py: 1 node: 1 lack VCPU (largest free 8, asked 1000)\n"
+    assert told.err == "schedule.py: 1 node: 1 lack VCPU (largest free 8, asked 1000); fits with VCPU:8\n"
 
 
 def test_an_ip_that_is_not_there_yet_says_the_stage_and_since_when(

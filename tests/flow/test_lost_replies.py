@@ -25,9 +25,9 @@ from placet.known_etcd import KnownEtcd
 from placet.lifecycle import Stage
 from placet.model import INTENT_TTL_S, Index, Mark, Spec, decode, encode
 from placet.placement import Claim
+from placet.placing import Placed
 from placet.reconcile import at_stage, new_status
 from placet.request import Request
-from placet.scheduler import Placed
 from placet.spec_files import SpecFiles
 from placet.store import Delete, Put
 from placet.sweep import Sweep
@@ -67,7 +67,9 @@ class Scene:
         assert self.cloud.placement.claim(self.stranger, theirs, new_uuid(), None) is Claim.DONE
         self.others = self._others()
 
-    def create(self, fates: Fates, late_after: int | None = None, restart: bool = False) -> tuple[Wire, Placed | None]:
+    def create(
+        self, fates: Fates | Plan, late_after: int | None = None, restart: bool = False
+    ) -> tuple[Wire, Placed | None]:
         """Let the request go over a wire with these fates; None when it failed or died. `restart`: the nodes restart
         between choice and commit, so that the first claim is released again."""
         wire = Wire(self._plan(fates, restart), late_after)
@@ -77,7 +79,7 @@ class Scene:
         except (Unreachable, Conflict, NotYet, Killed):
             return wire, None
 
-    def _plan(self, fates: Fates, restart: bool) -> Plan:
+    def _plan(self, fates: Fates | Plan, restart: bool) -> Plan:
         claims = 0
 
         def decide(name: str, number: int) -> Fate:
@@ -86,7 +88,7 @@ class Scene:
             if restart and name == "placement.claim" and claims == 1:
                 for node in self.nodes:
                     self.cloud.revive(node)
-            return fates.get(number, Fate.PASS)
+            return fates(name, number) if callable(fates) else fates.get(number, Fate.PASS)
 
         return decide
 
@@ -144,6 +146,20 @@ class Scene:
     def _others(self) -> object:
         known = (self.neighbour, self.stranger)
         return [(self.cloud.placement.allocation(each), self.cloud.leftovers(each)) for each in known]
+
+
+def the_rewrite_is_late() -> Plan:
+    """The third claim, which writes over what the first has left, arrives late, and what follows it is lost."""
+    claims: list[int] = []
+
+    def decide(name: str, number: int) -> Fate:
+        if name == "placement.claim":
+            claims.append(number)
+        if claims[2:] == [number]:
+            return Fate.LATE
+        return Fate.LOST_REQUEST if claims[2:] == [number - 1] else Fate.PASS
+
+    return decide
 
 
 def runs(restart: bool = False, late_after: int | None = None) -> Iterator[Fates]:
@@ -286,9 +302,7 @@ def test_a_claim_that_arrives_after_the_uuid_was_claimed_anew_is_set_right_by_th
     """Placement counts the generations of a consumer that comes back from 1 again, so that what was meant for the
     earlier one fits the new one. Then a guest runs whose allocation is on another node, until its own looks."""
     scene = Scene()
-    calls = Scene().create({}, restart=True)[0].calls
-    rewrite = [number for number, call in enumerate(calls, 1) if call == "placement.claim"][2]
-    wire, placed = scene.create({rewrite: Fate.LATE, rewrite + 1: Fate.LOST_REQUEST}, restart=True)
+    wire, placed = scene.create(the_rewrite_is_late(), restart=True)
     assert placed is None
     scene.create_again()
     wire.settle()

@@ -45,7 +45,8 @@ def place(command: ScheduleCommand) -> str:
 
 def boot(machine: FakeMachine, node: Node, instance: str) -> None:
     with machine.hypervisor.lock:
-        machine.hypervisor.domains[instance].booted_at = 0.0
+        domain = machine.hypervisor.domains[instance]
+        domain.booted_at = domain.agent_at = 0.0
     node.driver._call_out(instance)  # type: ignore[attr-defined]
 
 

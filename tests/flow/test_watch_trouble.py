@@ -203,7 +203,7 @@ def slow(scene: Scene) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancelled(scene: Scene) -> Iterator[None]:
-    scene.watch._call.cancel()  # type: ignore[attr-defined]
+    scene.watch._stream._call.cancel()  # type: ignore[attr-defined]
     yield
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,19 @@ from placet.cloud import join_cloud
 from placet.destroying import Destroyer
 from placet.doctor import Doctor
 from placet.drivers.fake import FakeHypervisor
-from placet.errors import Conflict, NothingFits, NotYet
+from placet.errors import Conflict, NothingFits, NotYet, PlacetError
 from placet.guest_records import GuestRecords
 from placet.index_repair import IndexRepair
 from placet.lifecycle import Power
 from placet.model import Finding, ImageRef, Published, Spec, decode, encode
 from placet.nodes import Nodes
 from placet.placement import Allocation
+from placet.placing import Placed
 from placet.query import parse_query
 from placet.registration import publish_inventory
 from placet.request import Request
 from placet.resources import Inventory
-from placet.scheduler import Placed, Scheduler
+from placet.scheduler import Scheduler
 from placet.schema import changed
 from placet.store import Delete, Put
 from placet.story import Story
@@ -84,11 +85,14 @@ class Simulation:
 
     def create(self, instance: str, name: str, vcpus: int, drive: Drive) -> Task:
         """A `schedule.py create`. The same words again are the same request."""
-        restart = RESTARTS[self.instances.index(instance) % len(RESTARTS)]
-        query = parse_query(f"resources=VCPU:{vcpus}", DEFAULTS)
-        request = Request(instance, self.world.new_uuid(), name, query, ImageRef("/mini.qcow2"), restart=restart)
-        process = self._client(f"create {instance[:8]}")
+        request, process = self._request(instance, name, vcpus), self._client(f"create {instance[:8]}")
         return self._begin(process, lambda: self._create(process, request), drive)
+
+    def create_together(self, slots: Iterable[int], vcpus: int, drive: Drive) -> Task:
+        """One client that asks for several instances at once."""
+        requests = [self._request(self.instances[slot], f"vm-{slot}", vcpus) for slot in sorted(slots)]
+        process = self._client("create together")
+        return self._begin(process, lambda: self._create_many(process, requests), drive)
 
     def destroy(self, instance: str, drive: Drive) -> Task:
         """A `schedule.py destroy`."""
@@ -287,24 +291,40 @@ class Simulation:
     def _destroyer(self, process: Process) -> Destroyer:
         return Destroyer(self.world.store(process), self._story(process), self.clock.wall, self.clock.monotonic)
 
+    def _request(self, instance: str, name: str, vcpus: int) -> Request:
+        restart = RESTARTS[self.instances.index(instance) % len(RESTARTS)]
+        query = parse_query(f"resources=VCPU:{vcpus}", DEFAULTS)
+        return Request(instance, self.world.new_uuid(), name, query, ImageRef("/mini.qcow2"), restart=restart)
+
+    def _scheduler(self, process: Process, seed: str) -> Scheduler:
+        store, placement = self.world.store(process), self.world.placement_of(process)
+        claims, story = self._claims(process), self._story(process)
+        return Scheduler(store, placement, claims, story, self.clock.wall, self.clock.monotonic, Random(seed))
+
     def _create(self, process: Process, request: Request) -> Placed:
         """The flow, and what its user is told in the end."""
-        store, placement = self.world.store(process), self.world.placement_of(process)
-        scheduler = Scheduler(
-            store, placement, self._claims(process), self._story(process), self.clock.wall, Random(request.request_id)
-        )
-        life = (request.instance, request.request_id)
         try:
-            placed = scheduler.create(request)
-        except (NothingFits, Conflict, NotYet):
+            placed = self._scheduler(process, request.request_id).create(request)
+        except (NothingFits, Conflict, NotYet) as problem:
+            self._hear(process, request, problem)
+            raise
+        self._hear(process, request, placed)
+        return placed
+
+    def _create_many(self, process: Process, requests: list[Request]) -> None:
+        for request, outcome in self._scheduler(process, requests[0].request_id).create_many(requests):
+            self._hear(process, request, outcome)
+
+    def _hear(self, process: Process, request: Request, outcome: Placed | PlacetError) -> None:
+        """What a user was told is kept."""
+        life = (request.instance, request.request_id)
+        if isinstance(outcome, (NothingFits, Conflict, NotYet)):
             if life not in self.ghost.gone:  # else it was placed, and destroyed before it could know: it says so
                 self.ghost.refused.add(life)
             kept = self.ghost.intents.get(request.instance) == request.request_id
             assert process.harmed or not kept, f"{life} was refused, and its intent is still there"
-            raise
-        if not placed.repeated:
-            self.ghost.promised[life] = placed.node
-        return placed
+        elif isinstance(outcome, Placed) and not outcome.repeated:
+            self.ghost.promised[life] = outcome.node
 
     def _begin(self, process: Process, flow: Callable[[], object], drive: Drive) -> Task:
         task = process.spawn("run" if not isinstance(process, Agent) else "start", flow)

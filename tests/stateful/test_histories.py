@@ -103,6 +103,10 @@ class Histories(RuleBasedStateMachine):
         name = "vm-shared" if other_name else f"vm-{slot}"
         self.cloud.create(self.cloud.instances[slot], name, vcpus, drive)
 
+    @rule(wanted=st.sets(slots, min_size=2), vcpus=st.integers(1, 2), drive=drives)
+    def create_together(self, wanted: set[int], vcpus: int, drive: Drive) -> None:
+        self.cloud.create_together(wanted, vcpus, drive)
+
     @rule(slot=slots, drive=drives)
     def destroy(self, slot: int, drive: Drive) -> None:
         self.cloud.destroy(self.cloud.instances[slot], drive)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -85,7 +85,7 @@ class TestCloud:
     def scheduler(self, placement: Placement | None = None, store: Store | None = None) -> Scheduler:
         placement, store = placement or self.placement, store or self.store
         claims = Claims(placement, self.id, self.pause)
-        return Scheduler(store, placement, claims, self.story(store), self.clock, Random(1))
+        return Scheduler(store, placement, claims, self.story(store), self.clock, self.clock, Random(1))
 
     def add_node(self, name: str, vcpus: int = 4, memory_mb: int = 4096, disk_gb: int = 100) -> str:
         """A node as Placement and etcd see it; no agent serves it."""
@@ -94,12 +94,12 @@ class TestCloud:
         offered = {"VCPU": Inventory(vcpus), "MEMORY_MB": Inventory(memory_mb), "DISK_GB": Inventory(disk_gb)}
         publish_inventory(self.placement, node, offered)
         publish_traits(self.placement, node, frozenset({"HW_ARCH_X86_64"}), enabled=True)
-        self.revive(node, name)
+        self.revive(node, name, {class_: found.capacity for class_, found in offered.items()})
         return node
 
-    def revive(self, node: str, name: str = "node") -> None:
+    def revive(self, node: str, name: str = "node", capacity: Mapping[str, int] | None = None) -> None:
         """Its `alive` key made anew, as after a restart."""
-        alive = Alive(node, name, "127.0.0.1", new_uuid(), "fake", "qemu", self.clock())
+        alive = Alive(node, name, "127.0.0.1", new_uuid(), "fake", "qemu", self.clock(), dict(capacity or {}))
         self.store.transact([], [Delete(keys.alive(node))])
         self.store.transact([], [Put(keys.alive(node), encode(alive))])
 

@@ -16,7 +16,7 @@ from placet.candidates import Candidate
 from placet.errors import PlacetError, Unreachable
 from placet.placement import Allocation, Claim, Placement, Provider
 from placet.resources import Inventory
-from placet.store import Compare, Entry, Listing, Operation, Store, Watch
+from placet.store import Compare, Entry, Found, Listing, Operation, Read, Store, Transaction, Watch
 
 T = TypeVar("T")
 
@@ -110,6 +110,13 @@ class FlakyStore:
         compares, operations = tuple(compares), tuple(operations)
         return self._wire.carry("store.transact", lambda: self._inner.transact(compares, operations))
 
+    def read(self, *reads: Read) -> tuple[Found, ...]:
+        return self._wire.carry("store.read", lambda: self._inner.read(*reads))
+
+    def transact_all(self, transactions: Sequence[Transaction]) -> tuple[int, ...]:
+        transactions = tuple(transactions)
+        return self._wire.carry("store.transact_all", lambda: self._inner.transact_all(transactions))
+
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         return self._wire.carry("store.grant_lease", lambda: self._inner.grant_lease(ttl_s, lease))
 
@@ -145,14 +152,48 @@ class FlakyPlacement(Placement):
         except Unreachable:
             return Claim.UNSURE
 
+    def claim_many(self, candidates: Mapping[str, Candidate], user: str) -> Claim:
+        asked = dict(candidates)
+        try:
+            return self._wire.carry("placement.claim_many", lambda: self._inner.claim_many(asked, user))
+        except Unreachable:
+            return Claim.UNSURE
+
+    def shared_classes(self) -> frozenset[str]:
+        return self._wire.carry("placement.shared_classes", self._inner.shared_classes)
+
     def allocation(self, consumer: str) -> Allocation:
         return self._wire.carry("placement.allocation", lambda: self._inner.allocation(consumer))
 
     def release(self, consumer: str, held: Allocation) -> bool:
         return self._wire.carry("placement.release", lambda: self._inner.release(consumer, held))
 
-    def providers(self) -> list[Provider]:
-        return self._wire.carry("placement.providers", self._inner.providers)
+    def providers(self, member_of: str | None = None) -> list[Provider]:
+        return self._wire.carry("placement.providers", lambda: self._inner.providers(member_of))
+
+    def tree(self, node: str) -> list[str]:
+        return self._wire.carry("placement.tree", lambda: self._inner.tree(node))
+
+    def aggregates(self, provider: str) -> tuple[frozenset[str], int]:
+        return self._wire.carry("placement.aggregates", lambda: self._inner.aggregates(provider))
+
+    def put_aggregates(self, provider: str, aggregates: Iterable[str], generation: int) -> bool:
+        wanted = frozenset(aggregates)
+        return self._wire.carry(
+            "placement.put_aggregates", lambda: self._inner.put_aggregates(provider, wanted, generation)
+        )
+
+    def known_traits(self) -> frozenset[str]:
+        return self._wire.carry("placement.known_traits", self._inner.known_traits)
+
+    def create_trait(self, name: str) -> None:
+        self._wire.carry("placement.create_trait", lambda: self._inner.create_trait(name))
+
+    def resource_classes(self) -> frozenset[str]:
+        return self._wire.carry("placement.resource_classes", self._inner.resource_classes)
+
+    def create_resource_class(self, name: str) -> None:
+        self._wire.carry("placement.create_resource_class", lambda: self._inner.create_resource_class(name))
 
     def provider(self, uuid: str) -> Provider | None:
         return self._wire.carry("placement.provider", lambda: self._inner.provider(uuid))

@@ -47,6 +47,8 @@ class FakeMachine:
         self.vcpus = 8
         self.etcd_prefix = prefix
         self.disk_gb = 100
+        self.inventory: dict[str, InventoryConfig] = {}  # beside the three that follow
+        self.traits: tuple[str, ...] = ()
         self.lease_ttl_s = 10  # not less: a busy machine may keep an agent from its heartbeat for seconds
         self.subnet: IPv4Network | None = None  # in place of the node's /24
         self.state_dir = state_dir
@@ -69,7 +71,9 @@ class FakeMachine:
                 "VCPU": InventoryConfig(self.vcpus, 0, 1.0),
                 "MEMORY_MB": InventoryConfig(8192, 0),
                 "DISK_GB": InventoryConfig(self.disk_gb, 0),
+                **self.inventory,
             },
+            traits=self.traits,
             image_dirs=(str(self.state_dir / "images"),),
             lease_ttl_s=self.lease_ttl_s,
             fake=self.fake,
@@ -109,7 +113,7 @@ class FakeMachine:
         """End the agent as a power cut does: no goodbye, its provider stays enabled, its lease ends by itself; with
         `lease_ends` it has done so when this returns."""
         heartbeat = node.agent._heartbeat
-        heartbeat.stop = lambda: None  # type: ignore[method-assign]
+        heartbeat.stop = lambda: True  # type: ignore[method-assign]
         self._end()
         self._dead.append(node)
         if lease_ends:

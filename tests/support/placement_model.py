@@ -7,8 +7,9 @@ NotImplementedError. Calls are carried out one after the other, so the real one'
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -33,6 +34,7 @@ class _Provider:
     generation: int = 0
     inventories: dict[str, Inventory] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
+    aggregates: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -68,8 +70,8 @@ class _TraitFilter:
             raise BadQuery(f"{MODEL} does not take this query: Conflicting required and forbidden traits")
         return cls(tuple(required), frozenset(forbidden))
 
-    def check(self) -> None:
-        unknown = self.forbidden.union(*self.required) - TRAITS
+    def check(self, known: Collection[str]) -> None:
+        unknown = self.forbidden.union(*self.required).difference(known)
         if unknown:
             raise BadQuery(f"{MODEL} does not take this query: No such trait(s): {', '.join(unknown)}")
 
@@ -84,6 +86,7 @@ class ModelPlacement(Placement):
         self._lock = threading.RLock()
         self._providers: dict[str, _Provider] = {}
         self._consumers: dict[str, _Consumer] = {}
+        self._classes, self._traits = set(RESOURCE_CLASSES), set(TRAITS)
 
     def candidates(self, parameters: Iterable[tuple[str, str]]) -> list[Candidate]:
         given = _given(parameters)
@@ -91,13 +94,13 @@ class ModelPlacement(Placement):
         anchor = _TraitFilter.parse(given.get("root_required", []))
         in_tree, limit = given.get("in_tree"), next((int(value) for value in given.get("limit", [])), None)
         with self._lock:
-            anchor.check()
+            anchor.check(self._traits)
             roots = [uuid for uuid, found in self._providers.items() if anchor.allows(found.traits)]
             if not roots and "root_required" in given:
                 return []  # before the rest of the query is looked at
-            if not resources.keys() <= RESOURCE_CLASSES:
+            if not resources.keys() <= self._classes:
                 raise BadQuery(f"{MODEL} does not take this query: No such resource class in {', '.join(resources)}")
-            wanted.check()
+            wanted.check(self._traits)
             able = [uuid for uuid in in_tree or roots if uuid in roots and wanted.allows(self._providers[uuid].traits)]
             chosen = [uuid for uuid in able if self._fits(uuid, resources)][:limit]
             summaries = {uuid: self._summary(uuid) for uuid in chosen}
@@ -109,6 +112,19 @@ class ModelPlacement(Placement):
             return Claim.REFUSED
         with self._lock:
             return self._write(consumer, candidate.allocations, user, CONSUMER_TYPE, generation)
+
+    def claim_many(self, candidates: Mapping[str, Candidate], user: str) -> Claim:
+        """All or nothing."""
+        with self._lock:
+            before = deepcopy((self._providers, self._consumers))
+            for consumer, candidate in candidates.items():
+                if self.claim(consumer, candidate, user, None) is not Claim.DONE:
+                    self._providers, self._consumers = before
+                    return Claim.NO_ROOM
+            return Claim.DONE
+
+    def shared_classes(self) -> frozenset[str]:
+        return frozenset()
 
     def allocation(self, consumer: str) -> Allocation:
         with self._lock:
@@ -123,9 +139,10 @@ class ModelPlacement(Placement):
         with self._lock:
             return self._write(consumer, {}, held.user, held.consumer_type, held.generation) is Claim.DONE
 
-    def providers(self) -> list[Provider]:
+    def providers(self, member_of: str | None = None) -> list[Provider]:
         with self._lock:
-            return [Provider(uuid, found.name, found.generation) for uuid, found in self._providers.items()]
+            asked = [(uuid, each) for uuid, each in self._providers.items() if member_of in (None, *each.aggregates)]
+            return [Provider(uuid, found.name, found.generation) for uuid, found in asked]
 
     def provider(self, uuid: str) -> Provider | None:
         return next((found for found in self.providers() if found.uuid == uuid), None)
@@ -181,12 +198,41 @@ class ModelPlacement(Placement):
             found, wanted = self._known(provider), frozenset(traits)
             if found.generation != generation:
                 return False
-            if not wanted <= TRAITS:
-                raise Refused(f"{MODEL} answered 400: No such trait {', '.join(wanted - TRAITS)}")
+            if not wanted <= self._traits:
+                raise Refused(f"{MODEL} answered 400: No such trait {', '.join(wanted - self._traits)}")
             if wanted != found.traits:
                 found.traits = wanted
                 found.generation += 1
             return True
+
+    def tree(self, node: str) -> list[str]:
+        return [node] if self.provider(node) else []
+
+    def aggregates(self, provider: str) -> tuple[frozenset[str], int]:
+        with self._lock:
+            found = self._known(provider)
+            return found.aggregates, found.generation
+
+    def put_aggregates(self, provider: str, aggregates: Iterable[str], generation: int) -> bool:
+        with self._lock:
+            found = self._known(provider)
+            if found.generation != generation:
+                return False
+            found.aggregates = frozenset(aggregates)
+            found.generation += 1
+            return True
+
+    def known_traits(self) -> frozenset[str]:
+        return frozenset(self._traits)
+
+    def create_trait(self, name: str) -> None:
+        self._traits.add(_custom(name))
+
+    def resource_classes(self) -> frozenset[str]:
+        return frozenset(self._classes)
+
+    def create_resource_class(self, name: str) -> None:
+        self._classes.add(_custom(name))
 
     def _known(self, provider: str) -> _Provider:
         if provider not in self._providers:
@@ -225,7 +271,7 @@ class ModelPlacement(Placement):
 
     def _objection(self, consumer: _Consumer, wanted: Allocations) -> Claim | None:
         asked = [(uuid, name, amount) for uuid, amounts in wanted.items() for name, amount in amounts.items()]
-        if not {name for _, name, _ in asked} <= RESOURCE_CLASSES:
+        if not {name for _, name, _ in asked} <= self._classes:
             return Claim.REFUSED
         return None if all(self._has_room(consumer, *each) for each in asked) else Claim.NO_ROOM
 
@@ -242,7 +288,7 @@ class ModelPlacement(Placement):
         return sum(each.held.get(provider, {}).get(resource_class, 0) for each in self._consumers.values())
 
     def _check_offer(self, provider: str, offered: Mapping[str, Inventory]) -> None:
-        unknown = offered.keys() - RESOURCE_CLASSES
+        unknown = offered.keys() - self._classes
         if unknown:
             raise Refused(f"{MODEL} answered 400: Unknown resource class {', '.join(unknown)}")
         if any(each.capacity < 0 for each in offered.values()):
@@ -280,6 +326,12 @@ def _resources(given: Mapping[str, list[str]]) -> dict[str, int]:
     if not parts or not all(amount.isdecimal() and int(amount) > 0 for _, _, amount in parts):
         raise BadQuery(f"{MODEL} does not take this query: resources={given.get('resources')}")
     return {name: int(amount) for name, _, amount in parts}
+
+
+def _custom(name: str) -> str:
+    if not re.fullmatch(r"CUSTOM_[A-Z0-9_]{1,248}", name):
+        raise Refused(f"{MODEL} answered 400: {name!r} does not begin with CUSTOM_")
+    return name
 
 
 def _capacity(inventory: Inventory) -> float:

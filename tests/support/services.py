@@ -18,6 +18,8 @@ from random import SystemRandom
 
 import requests
 
+from placet.onebox.services import GUNICORN_CONFIG
+
 READY_S = 120.0
 # below those that the kernel itself gives to connections and to who asks for port 0 (ip_local_port_range): what is
 # chosen here is still free when its server is started, and when it is started again
@@ -180,7 +182,8 @@ class PlacementServer:
             "OS_API__AUTH_STRATEGY": "noauth2",
             "OS_PLACEMENT_DATABASE__SYNC_ON_STARTUP": "True",
         }
-        argv = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--workers", "1"]
+        argv = [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG)]
+        argv += ["--bind", f"127.0.0.1:{self.port}", "--workers", "1"]
         argv += ["--threads", "1", "placement.wsgi.api:application"]
         self.process = Process(argv, self.directory / "placement.log", env)
         self.process.wait_until_answers(self.endpoint)

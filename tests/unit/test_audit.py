@@ -26,7 +26,7 @@ RIGHT = NodeFacts(
     specs={"vm": SPEC},
     statuses={"vm": BUILT},
     destroys={},
-    held={"vm": HELD},
+    held={"vm": {"n": HELD}},
     placed=frozenset(),
     present=frozenset({"vm"}),
     remembered={"vm": SPEC},
@@ -49,7 +49,7 @@ def test_what_agrees_is_no_finding() -> None:
 
 
 def test_an_allocation_that_nobody_speaks_for_is_leaked() -> None:
-    found = only(replace(NOTHING, held={"vm": {"VCPU": 2, "DISK_GB": 1}}))
+    found = only(replace(NOTHING, held={"vm": {"n": {"VCPU": 2, "DISK_GB": 1}}}))
     assert (found.kind, found.subject, found.node) == ("leaked-allocation", "vm", "n")
     assert "DISK_GB:1,VCPU:2" in found.detail
 
@@ -65,7 +65,7 @@ def test_an_allocation_that_nobody_speaks_for_is_leaked() -> None:
     ids=["a new spec", "a spec", "a destroy", "an intent or an index"],
 )
 def test_an_allocation_is_not_leaked_while_something_speaks_for_it(spoken_for: dict[str, object]) -> None:
-    assert audit(replace(NOTHING, held={"vm": HELD}, **spoken_for)) == []  # type: ignore[arg-type]
+    assert audit(replace(NOTHING, held={"vm": {"n": HELD}}, **spoken_for)) == []  # type: ignore[arg-type]
 
 
 def test_the_allocation_of_a_guest_whose_spec_is_lost_is_not_leaked() -> None:
@@ -106,7 +106,7 @@ def test_a_spec_that_failed_and_holds_what_it_says_is_none() -> None:
 
 
 def test_other_amounts_in_placement_are_told_with_both() -> None:
-    found = only(replace(RIGHT, held={"vm": {"VCPU": 1}}))
+    found = only(replace(RIGHT, held={"vm": {"n": {"VCPU": 1}}}))
     assert (found.kind, found.subject) == ("other-allocation", "vm")
     assert "VCPU:1" in found.detail and "VCPU:2" in found.detail
 
@@ -131,7 +131,7 @@ def test_a_destroy_is_unfinished_only_after_its_time() -> None:
 
 instances = st.sampled_from(["a", "b", "c"])
 some = st.frozensets(instances)
-amounts = st.sampled_from([HELD, {"VCPU": 1}, {}])
+amounts = st.sampled_from([{"n": HELD}, {"n": {"VCPU": 1}}, {}])
 anything = st.builds(
     NodeFacts,
     node=st.just("n"),
@@ -189,3 +189,22 @@ def test_the_strategies_reach_every_kind() -> None:
 def test_specs_are_compared_for_this_node_alone() -> None:
     shared: Spec = replace(SPEC, allocations={"n": HELD, "pool": {"DISK_GB": 5}})
     assert audit(replace(RIGHT, specs={"vm": shared})) == []
+
+
+def test_what_a_spec_has_of_a_nested_provider_is_compared_as_well() -> None:
+    nested: Spec = replace(SPEC, allocations={"n": HELD, "gpu": {"CUSTOM_GPU": 1}, "pool": {"DISK_GB": 5}})
+    facts = replace(RIGHT, specs={"vm": nested}, tree=frozenset({"n", "gpu"}))
+    assert audit(replace(facts, held={"vm": {"n": HELD, "gpu": {"CUSTOM_GPU": 1}}})) == []
+    found = only(facts)
+    assert (found.kind, found.detail) == (
+        "other-allocation",
+        "Placement holds VCPU:2, its spec says CUSTOM_GPU:1,VCPU:2",
+    )
+
+
+def test_an_allocation_of_a_nested_provider_alone_is_compared_and_may_be_leaked() -> None:
+    held = {"vm": {"gpu": {"CUSTOM_GPU": 1}}}
+    tree = frozenset({"n", "gpu"})
+    spec: Spec = replace(SPEC, allocations={"gpu": {"CUSTOM_GPU": 1}})
+    assert audit(replace(RIGHT, specs={"vm": spec}, held=held, tree=tree)) == []
+    assert only(replace(NOTHING, held=held, tree=tree)).kind == "leaked-allocation"

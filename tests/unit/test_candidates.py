@@ -33,6 +33,15 @@ def test_a_sharing_provider_is_not_the_node() -> None:
     assert Candidate({"a": {"VCPU": 1}, "pool": {"DISK_GB": 1}}, {}, {"a": node, "pool": pool}).node == "a"
 
 
+def test_how_full_a_node_is_its_own_providers_say_and_no_shared_pool() -> None:
+    pool = ProviderSummary("pool", {"DISK_GB": (100, 99)}, frozenset({SHARING_TRAIT}))
+    node, gpu = (ProviderSummary("a", resources, frozenset()) for resources in ({"VCPU": (10, 0)}, {"GPU": (2, 0)}))
+    own = Candidate({"a": {"VCPU": 1}, "pool": {"DISK_GB": 1}}, {}, {"a": node, "pool": pool})
+    assert (own.free_share, own.own) == (0.9, frozenset({"a"}))
+    nested = Candidate({"a": {"VCPU": 1}, "gpu": {"GPU": 1}}, {}, {"a": node, "gpu": gpu})
+    assert (nested.free_share, nested.own) == (0.5, frozenset({"a", "gpu"}))
+
+
 def test_equals_are_shuffled_so_that_schedulers_do_not_all_begin_with_the_same() -> None:
     found = [candidate(name, 5) for name in "abcdef"]
     firsts = {rank(found, set("abcdef"), Random(seed))[0].node for seed in range(50)}

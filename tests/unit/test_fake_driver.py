@@ -99,6 +99,26 @@ def test_a_restarted_agent_finds_a_guest_that_booted_meanwhile() -> None:
     assert make(clock, hypervisor).observe(INSTANCE).agent
 
 
+def test_a_hypervisor_with_recorded_boots_repeats_one_of_them() -> None:
+    clock = ManualClock()
+    driver = make(clock, FakeHypervisor("the-hypervisor", virt_type="simulated", boots=[(3.0, 4.0)]))
+    heard: list[float] = []
+    driver.subscribe(lambda _instance: heard.append(clock.now))
+    driver.create_disk(SPEC, IMAGE)
+    driver.define(SPEC)
+    driver.start(INSTANCE)
+
+    clock.sleep(2.9)
+    assert {address.confirmed_by for address in driver.observe(INSTANCE).addresses} == {None}
+    clock.sleep(0.1)
+    observed = driver.observe(INSTANCE)
+    assert ({address.confirmed_by for address in observed.addresses}, observed.agent) == ({"lease"}, False)
+    clock.sleep(1.0)
+    assert driver.observe(INSTANCE).agent
+    assert heard == [0.0, 3.0, 4.0]
+    assert driver.describe().virt_type == "simulated"
+
+
 def test_each_step_takes_step_s() -> None:
     clock = ManualClock()
     driver = make(clock, step_s=2.0)
@@ -157,7 +177,7 @@ def test_a_timer_calls_in_order_and_has_no_thread_while_nothing_is_due() -> None
         heard.append(threading.current_thread().name)
         done.set()
 
-    timer.call_later(0.02, last)
+    timer.call_later(1.0, last)  # long enough for a busy machine to come to the next line
     timer.call_later(0.0, lambda: heard.append("first"))
 
     assert done.wait(60)

@@ -101,3 +101,27 @@ def test_nothing_is_put_back_after_the_goodbye() -> None:
     with pytest.raises(LeaseGone):
         beating.restore()
     assert store.get(keys.alive("n")) is None
+
+
+def test_a_first_beat_that_somebody_writes_for_many_nodes_is_renewed_like_any_other() -> None:
+    store = Flaky(0)
+    beating = heartbeat(store)
+    lease = store.grant_lease(15)
+    assert store.transact_all([beating.begin({"VCPU": 1}, lease)]) != (0,)
+    beating.begun({"VCPU": 1}, lease)
+    written = store.get(keys.alive("n"))
+    assert written and written.lease == lease and store.get(keys.seen("n"))
+    store.now += 14
+    assert beating.beat({"VCPU": 1})
+    store.now += 14
+    assert store.get(keys.alive("n")) == written, "renewed, and not written again"
+
+
+def test_a_goodbye_that_etcd_does_not_hear_is_told() -> None:
+    store = Flaky(failures=0)
+    beating = heartbeat(store)
+    beating.beat({})
+    store._failures = 1
+    assert not beating.stop()
+    assert beating.stop()
+    assert store.get(keys.alive("n")) is None

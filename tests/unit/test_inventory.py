@@ -38,6 +38,16 @@ def test_a_class_with_nothing_to_give_is_left_out() -> None:
     assert "DISK_GB" not in offer(MEASURED, {})
 
 
+def test_a_class_of_which_the_configuration_says_none_is_left_out() -> None:
+    assert offer(MEASURED, {"MEMORY_MB": InventoryConfig(total=0)}).keys() == {"VCPU"}
+
+
+def test_how_much_an_instance_may_have_is_the_configurations_to_say() -> None:
+    found = offer(MEASURED, {"CUSTOM_GPU": InventoryConfig(total=8, min_unit=2, max_unit=6, step_size=2)})
+    assert found["CUSTOM_GPU"] == Inventory(8, 0, 1.0, 6, 2, 2)
+    assert found["VCPU"].max_unit == 4
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 from placet import keys
 from placet.errors import WatchLost
 from placet.model import encode
-from placet.store import Delete, Put
+from placet.store import Delete, Put, Watch
 from placet.store.memory import MemoryStore
 from placet.watching import LOOK_AT_ALL_S, RELIST_S, Watcher
 from tests.unit.test_model import SPEC
+
+ONCE = SPEC.allocations[SPEC.node]
+TWICE = {name: 2 * amount for name, amount in ONCE.items()}
 
 
 @dataclass
@@ -120,11 +124,74 @@ def test_what_is_gone_from_the_list_is_not_looked_at(rig: Rig) -> None:
 
 
 def test_what_the_specs_hold_is_summed_up_and_a_bad_one_counts_nothing(rig: Rig) -> None:
-    assert rig.watcher.used == {"VCPU": 4, "DISK_GB": 14}
+    assert rig.watcher.used == TWICE
     rig.store.transact([], [Put(keys.spec("n", "b"), b"{")])
     rig.now += RELIST_S
     rig.step()
-    assert rig.watcher.used == {"VCPU": 2, "DISK_GB": 7}
+    assert rig.watcher.used == ONCE
+
+
+def test_what_is_held_follows_each_event_and_the_next_list_says_the_same(rig: Rig) -> None:
+    rig.put("c")
+    rig.step()
+    assert rig.watcher.used == {name: 3 * amount for name, amount in ONCE.items()}
+    rig.put("c")
+    rig.step()
+    assert rig.watcher.used == {name: 3 * amount for name, amount in ONCE.items()}, "the same one again"
+    rig.store.transact([], [Delete(keys.spec("n", "a"))])
+    rig.store.transact([], [Put(keys.spec("n", "b"), b"{")])
+    rig.store.transact([], [Delete(keys.spec("n", "never-seen"))])
+    rig.step()
+    assert rig.watcher.used == ONCE
+    rig.store.transact([], [Delete(keys.spec("n", "c"))])
+    rig.step()
+    assert rig.watcher.used == {}
+    rig.watcher.doubt()
+    rig.step()
+    assert rig.watcher.used == {}
+
+
+def test_who_reads_what_is_held_keeps_what_was_read(rig: Rig) -> None:
+    read = rig.watcher.used
+    rig.put("c")
+    rig.step()
+    assert read == TWICE
+
+
+def test_what_somebody_read_for_many_nodes_is_a_first_list(rig: Rig) -> None:
+    rig.store.transact([], [Put(keys.destroy("n", "a"), b"{}"), Put(keys.operation("n", "o1"), b"{}")])
+    listing = rig.store.scan("nodes/n/")
+    rig.put("c")
+    begun = Rig()
+    begun.store = rig.store
+    begun.watcher = Watcher("n", rig.store, begun.looked.append, begun.asked.append, lambda: begun.now)
+    begun.watcher.begin(listing.entries, listing.revision)
+    assert (begun.looked, begun.asked, begun.watcher.used) == (["a", "b"], ["o1"], TWICE)
+    assert begun.step() == ["c"], "and from there on what changes, also what changed meanwhile"
+
+
+def test_nodes_that_share_a_stream_list_at_times_of_their_own() -> None:
+    rig = Rig()
+    opened = []
+
+    def open_watch(prefixes: Sequence[str], revision: int) -> Watch:
+        opened.append(revision)
+        return rig.store.watch(prefixes, revision)
+
+    rig.watcher = Watcher("n", rig.store, rig.looked.append, rig.asked.append, lambda: rig.now, 200.0, open_watch)
+    assert rig.watcher.list_in_s == 0.0
+    rig.step()
+    assert rig.watcher.list_in_s == 200.0
+    rig.watcher.put_off(50.0)
+    rig.now += 49.9
+    rig.step()
+    assert len(opened) == 1
+    rig.now += 0.1
+    rig.step()
+    assert len(opened) == 2
+    assert rig.watcher.list_in_s == 200.0
+    rig.watcher.doubt()
+    assert rig.watcher.list_in_s == 0.0
 
 
 def test_a_closed_watcher_begins_anew_with_a_list(rig: Rig) -> None:

@@ -1,0 +1,186 @@
+"""Which candidates are tried, in which order. Step 1 of a request's way; docs/scheduling.md tells the idea.
+
+First a small random sample of nodes, by what they say of themselves, each asked about alone; then all there is. What
+nodes say only orders: that something fits is Placement's to say, and that nothing does only its answer for all nodes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from placet import keys
+from placet.candidates import Candidate, rank
+from placet.decision import Decision
+from placet.digests import Digest, digest_of, required_by
+from placet.errors import NothingFits
+from placet.explaining import explain
+from placet.placement import Placement
+from placet.policies import POLICIES
+from placet.query import Query, for_placement
+from placet.request import Request
+from placet.store import Get, Range, Store
+
+SAMPLES = (16, 256)  # the second when nothing in the first looks right
+ASKED_ALONE = 8  # of a sample, before all are asked about
+MAX_ROUNDS = 20
+SHARING_KNOWN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Option:
+    """A candidate to try, and its node as it was seen alive."""
+
+    candidate: Candidate
+    digest: Digest
+
+    @property
+    def node(self) -> str:
+        return self.digest.node
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where a request may go: `only` there if that is set, not where `never` says why not, rather where `first` says,
+    and the less, the more `last` has counted there."""
+
+    only: str | None = None
+    never: Mapping[str, str] = field(default_factory=dict)
+    first: frozenset[str] = frozenset()
+    last: Mapping[str, int] = field(default_factory=dict)
+
+    def allow(self, node: str) -> bool:
+        return node not in self.never and self.only in (None, node)
+
+    def wish(self, node: str) -> int:
+        """The smaller, the sooner."""
+        return -1 if node in self.first else self.last.get(node, 0)
+
+
+class Chooser:
+    """Safe to use from many threads. `monotonic` gives seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        placement: Placement,
+        random: Random,
+        monotonic: Callable[[], float],
+        policy: str,
+    ) -> None:
+        self._store = store
+        self._placement = placement
+        self._random = random
+        self._monotonic = monotonic
+        self.policy = policy
+        self._shared: frozenset[str] = frozenset()
+        self._shared_at = float("-inf")
+
+    def options(self, request: Request, bounds: Callable[[], Bounds], decision: Decision) -> Iterator[Option]:
+        """What to try, the best first; bounds are read again with each round. It ends when others were faster again
+        and again. Raises NothingFits when a fresh answer for all nodes leaves nothing to try."""
+        first = bounds()
+        if first.only is None and self.may_narrow(request.query):
+            yield from self._sampled(request.query, first, decision)
+        for _ in range(MAX_ROUNDS):
+            yield from self._all(request, bounds(), decision)
+
+    def at(self, query: Query, node: str) -> Option | None:
+        """The best candidate on one node, if it is alive, not drained, and has room."""
+        digest = self._open_nodes(node).get(node)
+        found = rank(self.ask(query, node), {node}, self._random, self.policy) if digest else []
+        return Option(found[0], digest) if digest and found else None
+
+    def ask(self, query: Query, node: str) -> list[Candidate]:
+        """Placement's candidates on one node alone, where that can be asked; else all."""
+        parameters = for_placement(query)
+        narrowed = [*parameters, ("in_tree", node)] if self.may_narrow(query) else parameters
+        return self._placement.candidates(narrowed)
+
+    def everywhere(self, query: Query) -> list[Option]:
+        """All candidates on nodes that are alive and not drained, the best first."""
+        nodes = self._open_nodes(None)
+        ranked = rank(self._placement.candidates(for_placement(query)), nodes, self._random, self.policy)
+        return [Option(found, nodes[found.node]) for found in ranked if found.node]
+
+    def may_narrow(self, query: Query) -> bool:
+        """Whether `in_tree` changes nothing but the set of nodes: not where it has nothing to apply to, where the user
+        has said it himself, and where a pool that several nodes share offers something of what is asked for."""
+        names = {name for name, _ in query.parameters}
+        own = any(name.startswith("in_tree") for name in names)
+        return "resources" in names and not own and not self._shared_classes() & query.amounts.keys()
+
+    def sample(self, size: int) -> tuple[list[Digest], int]:
+        """Up to so many nodes that are alive, and how many there are in all. Node UUIDs are random: those that follow a
+        random one in the order of keys are a random sample."""
+        start = keys.alive(str(uuid.UUID(int=self._random.getrandbits(128))))
+        there, first = self._store.read(Range(keys.ALIVE, start, size), Range(keys.ALIVE, limit=1))
+        entries = {entry.key: entry for entry in there.entries}
+        if len(entries) < min(size, first.count):  # around the end
+            (rest,) = self._store.read(Range(keys.ALIVE, limit=size))
+            entries.update((entry.key, entry) for entry in rest.entries)
+        return [digest_of(entry) for entry in list(entries.values())[:size]], first.count
+
+    def promising(self, digests: list[Digest], query: Query, bounds: Bounds) -> list[Digest]:
+        """Those worth asking about, the best first."""
+        score, required = POLICIES[self.policy], required_by(query)
+        found = [each for each in digests if bounds.allow(each.node) and each.may_suit(query.amounts, required)]
+        self._random.shuffle(found)
+        return sorted(found, key=lambda each: (bounds.wish(each.node), -score(each.left(query.amounts))))
+
+    def _sampled(self, query: Query, bounds: Bounds, decision: Decision) -> Iterator[Option]:
+        found: list[Digest] = []
+        wished = self._some_of(bounds.first)
+        for size in SAMPLES:
+            digests, alive = self.sample(size)
+            decision.look(len(digests), alive)
+            found = self.promising(list({each.node: each for each in [*wished, *digests]}.values()), query, bounds)
+            if found or size >= alive:
+                break
+        for digest in found[: query.limit or ASKED_ALONE][:ASKED_ALONE]:
+            ranked = rank(self.ask(query, digest.node), {digest.node}, self._random, self.policy)
+            if not ranked:
+                decision.note(digest, digest.left(query.amounts), "no fit")
+            yield from (Option(candidate, digest) for candidate in ranked[:1])
+
+    def _some_of(self, nodes: frozenset[str]) -> list[Digest]:
+        """A few of the nodes where it would rather go, which no sample may have in it."""
+        if not nodes:
+            return []
+        some = self._random.sample(sorted(nodes), min(len(nodes), ASKED_ALONE // 2))
+        return [
+            digest_of(found.entry) for found in self._store.read(*(Get(keys.alive(n)) for n in some)) if found.entry
+        ]
+
+    def _all(self, request: Request, bounds: Bounds, decision: Decision) -> Iterator[Option]:
+        """All candidates as of now; raises NothingFits when there is none to try."""
+        query = request.query
+        nodes = self._open_nodes(bounds.only)
+        decision.look(len(nodes), len(nodes))
+        if bounds.only is not None:
+            found = self.ask(query, bounds.only)
+        else:
+            found = self._placement.candidates(for_placement(query))
+        usable = [node for node in nodes if bounds.allow(node)]
+        ranked = rank(found, set(usable), self._random, self.policy)
+        ranked.sort(key=lambda candidate: bounds.wish(candidate.node or ""))
+        if not ranked:
+            raise NothingFits(explain(self._placement, self._store, request, bounds))
+        yield from (Option(each, nodes[each.node]) for each in ranked[: query.limit] if each.node)
+
+    def _open_nodes(self, only: str | None) -> dict[str, Digest]:
+        """The nodes that are alive and not drained."""
+        if only is None:
+            alive, closed = self._store.read(Range(keys.ALIVE), Range(keys.CLOSED))
+        else:
+            alive, closed = self._store.read(Get(keys.alive(only)), Get(keys.closed(only)))
+        drained = {keys.last(entry.key) for entry in closed.entries}
+        return {each.node: each for each in map(digest_of, alive.entries) if each.node not in drained}
+
+    def _shared_classes(self) -> frozenset[str]:
+        if self._monotonic() - self._shared_at >= SHARING_KNOWN_S:
+            self._shared = self._placement.shared_classes()
+            self._shared_at = self._monotonic()
+        return self._shared
