@@ -33,7 +33,7 @@ SIZES = ((1, 256, 1), (2, 1024, 10), (4, 4096, 20))  # VCPU, MEMORY_MB, DISK_GB
 USERS = 4
 TICK_S = 0.1
 ANSWERED_S = 240.0
-GONE_S = 60.0
+GONE_S = 180.0
 
 
 def run() -> list[Row]:
