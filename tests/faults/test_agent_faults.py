@@ -121,6 +121,20 @@ def set_clock(shift: str, file: Path) -> None:
     part.replace(file)
 
 
+@pytest.fixture
+def tidy_memory() -> Iterator[None]:
+    """What libfaketime leaves in shared memory of programs that were ended is taken away."""
+    before = faketime_files()
+    yield
+    for path in faketime_files() - before:
+        path.unlink(missing_ok=True)
+
+
+def faketime_files() -> set[Path]:
+    return set(Path("/dev/shm").glob("*faketime_*"))
+
+
+@pytest.mark.usefixtures("tidy_memory")
 def test_clocks_that_jump_end_no_lease_and_no_build(cloud: Lab, first: LabNode, tmp_path: Path) -> None:
     """The agent's jumps an hour ahead while it runs, schedule.py's is an hour behind."""
     shift = tmp_path / "agent"
