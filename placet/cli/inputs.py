@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from placet import guest_inputs, keys
 from placet.errors import Usage
 from placet.model import GuestFile, KeyRecord, decode
-from placet.ssh_keys import parse_public_key
 
 if TYPE_CHECKING:
     from placet.store import Store
@@ -54,6 +53,9 @@ def _is_file(word: str) -> bool:
 
 def _key_file(word: str) -> list[str]:
     """A file's keys: usually one, else a line each."""
+    # what checks keys takes 60 ms to load
+    from placet.ssh_keys import parse_public_key
+
     data, _ = _read("key", word, MAX_KEY_FILE_BYTES)
     if len(data) > MAX_KEY_FILE_BYTES:
         raise Usage(f"key {word}: over {MAX_KEY_FILE_BYTES // 1024} KiB; give the .pub file")

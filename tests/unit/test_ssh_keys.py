@@ -7,15 +7,8 @@ import struct
 from functools import cache
 
 import pytest
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_ssh_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,29 +144,11 @@ def test_a_short_rsa_key_is_refused() -> None:
         parse_public_key(public("rsa-1024"))
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_a_key_that_is_cut_or_goes_on_is_refused(kind: str) -> None:
-    blob = base64.b64decode(GOOD[kind]().split()[1])
-    for wrong in (*(blob[:end] for end in range(len(blob))), blob + b"\0", blob + field(b"more")):
-        with pytest.raises(Usage, match=r"is no such key|nothing follows"):
-            parse_public_key(with_blob(kind, wrong))
-
-
-def test_a_point_of_another_curve_is_refused() -> None:
-    small, large = (base64.b64decode(public(f"ecdsa-sha2-nistp{bits}").split()[1]) for bits in (256, 384))
+def test_a_point_that_is_on_no_curve_is_refused() -> None:
+    blob = bytearray(base64.b64decode(public("ecdsa-sha2-nistp256").split()[1]))
+    blob[-1] ^= 1
     with pytest.raises(Usage, match="is no such key"):
-        parse_public_key(with_blob("ecdsa-sha2-nistp256", small[:39] + large[39:]))
-
-
-@given(st.sampled_from(TYPES), st.integers(0, 400), st.binary(max_size=4))
-def test_what_a_library_reads_is_taken(kind: str, place: int, change: bytes) -> None:
-    blob = base64.b64decode(GOOD[kind]().split()[1])
-    line = with_blob(kind, blob[:place] + change + blob[place + len(change) :])
-    try:
-        load_ssh_public_key(line.encode())
-    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm):
-        return
-    assert parse_public_key(line) == line
+        parse_public_key(with_blob("ecdsa-sha2-nistp256", bytes(blob)))
 
 
 @given(st.sampled_from(TYPES), st.binary(max_size=120) | st.just(BLOB), st.integers(0, 400), st.binary(max_size=4))
