@@ -89,7 +89,7 @@ class Chooser:
 
     def at(self, query: Query, node: str) -> Option | None:
         """The best candidate on one node, if it is alive, not drained, and has room."""
-        digest = self._open_nodes(node).get(node)
+        digest = open_nodes(self._store, node).get(node)
         found = rank(self.ask(query, node), {node}, self._random, self.policy) if digest else []
         return Option(found[0], digest) if digest and found else None
 
@@ -99,11 +99,16 @@ class Chooser:
         narrowed = [*parameters, ("in_tree", node)] if self.may_narrow(query) else parameters
         return self._placement.candidates(narrowed)
 
-    def everywhere(self, query: Query) -> list[Option]:
-        """All candidates on nodes that are alive and not drained, the best first."""
-        nodes = self._open_nodes(None)
-        ranked = rank(self._placement.candidates(for_placement(query)), nodes, self._random, self.policy)
-        return [Option(found, nodes[found.node]) for found in ranked if found.node]
+    def anywhere(self, query: Query) -> list[Option]:
+        """All candidates as of now, the best first."""
+        return self._everywhere(query, Bounds(), open_nodes(self._store))
+
+    def _everywhere(self, query: Query, bounds: Bounds, nodes: Mapping[str, Digest]) -> list[Option]:
+        """All candidates on these nodes, within the bounds, the best first."""
+        found = self.ask(query, bounds.only) if bounds.only else self._placement.candidates(for_placement(query))
+        ranked = rank(found, set(filter(bounds.allow, nodes)), self._random, self.policy)
+        options = [Option(each, nodes[each.node]) for each in ranked if each.node]
+        return sorted(options, key=lambda option: bounds.wish(option.node))
 
     def may_narrow(self, query: Query) -> bool:
         """Whether `in_tree` changes nothing but the set of nodes: not where it has nothing to apply to, where the user
@@ -139,7 +144,7 @@ class Chooser:
             found = self.promising(list({each.node: each for each in [*wished, *digests]}.values()), query, bounds)
             if found or size >= alive:
                 break
-        for digest in found[: query.limit or ASKED_ALONE][:ASKED_ALONE]:
+        for digest in found[: min(query.limit or ASKED_ALONE, ASKED_ALONE)]:
             ranked = rank(self.ask(query, digest.node), {digest.node}, self._random, self.policy)
             if not ranked:
                 decision.note(digest, digest.left(query.amounts), "no fit")
@@ -156,31 +161,25 @@ class Chooser:
 
     def _all(self, request: Request, bounds: Bounds, decision: Decision) -> Iterator[Option]:
         """All candidates as of now; raises NothingFits when there is none to try."""
-        query = request.query
-        nodes = self._open_nodes(bounds.only)
+        nodes = open_nodes(self._store, bounds.only)
         decision.look(len(nodes), len(nodes))
-        if bounds.only is not None:
-            found = self.ask(query, bounds.only)
-        else:
-            found = self._placement.candidates(for_placement(query))
-        usable = [node for node in nodes if bounds.allow(node)]
-        ranked = rank(found, set(usable), self._random, self.policy)
-        ranked.sort(key=lambda candidate: bounds.wish(candidate.node or ""))
-        if not ranked:
+        options = self._everywhere(request.query, bounds, nodes)
+        if not options:
             raise NothingFits(explain(self._placement, self._store, request, bounds))
-        yield from (Option(each, nodes[each.node]) for each in ranked[: query.limit] if each.node)
-
-    def _open_nodes(self, only: str | None) -> dict[str, Digest]:
-        """The nodes that are alive and not drained."""
-        if only is None:
-            alive, closed = self._store.read(Range(keys.ALIVE), Range(keys.CLOSED))
-        else:
-            alive, closed = self._store.read(Get(keys.alive(only)), Get(keys.closed(only)))
-        drained = {keys.last(entry.key) for entry in closed.entries}
-        return {each.node: each for each in map(digest_of, alive.entries) if each.node not in drained}
+        yield from options[: request.query.limit]
 
     def _shared_classes(self) -> frozenset[str]:
         if self._monotonic() - self._shared_at >= SHARING_KNOWN_S:
             self._shared = self._placement.shared_classes()
             self._shared_at = self._monotonic()
         return self._shared
+
+
+def open_nodes(store: Store, only: str | None = None) -> dict[str, Digest]:
+    """The nodes that are alive and not drained; of only one of them, if that is given."""
+    if only is None:
+        alive, closed = store.read(Range(keys.ALIVE), Range(keys.CLOSED))
+    else:
+        alive, closed = store.read(Get(keys.alive(only)), Get(keys.closed(only)))
+    drained = {keys.last(entry.key) for entry in closed.entries}
+    return {each.node: each for each in map(digest_of, alive.entries) if each.node not in drained}

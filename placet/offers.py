@@ -94,7 +94,7 @@ class Offers:
         digests, alive = self._chooser.sample(SAMPLE)
         if alive <= ASKED_A_BATCH * NODES_A_CALL or not self._chooser.may_narrow(query):
             if sum(offer.room for offer in offering.values()) < count:
-                self._add(offering, self._chooser.everywhere(query))
+                self._add(offering, self._chooser.anywhere(query))
             return alive
         new = [each for each in self._chooser.promising(digests, query, Bounds()) if each.node not in offering]
         most = ASKED_A_BATCH if len(offering) < MANY else 1

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from placet import keys
 from placet.candidates import Candidate, rank
-from placet.choosing import Bounds
-from placet.digests import Digest, digest_of
+from placet.choosing import Bounds, open_nodes
+from placet.digests import Digest
 from placet.errors import NothingFits
 from placet.explaining import Picture, explain, look
 from placet.fitting import Room, free_of, rooms, total
@@ -68,33 +67,33 @@ class Previews:
     def places(self, request: Request) -> tuple[list[Place], int]:
         """The best places by the policy, the first of which is where a scheduler that looks at all nodes goes; and how
         many nodes there are in all where it fits. Raises NothingFits, BadQuery, Unreachable."""
-        open_nodes = self._open_nodes()
+        nodes = open_nodes(self._store)
         bounds = bounds_of(request, self._groups.look(request))
-        ranked = rank(self._candidates(request, bounds, open_nodes), open_nodes, self._random, self._policy)
+        ranked = rank(self._candidates(request, bounds, nodes), nodes, self._random, self._policy)
         best: dict[str, Candidate] = {}
         for candidate in sorted(ranked, key=lambda each: bounds.wish(each.node or "")):
             best.setdefault(candidate.node or "", candidate)
         found = [
-            Place(node, open_nodes[node].name, candidate.free_share, dict(free_of(candidate)))
+            Place(node, nodes[node].name, candidate.free_share, dict(free_of(candidate)))
             for node, candidate in list(best.items())[:CLOSE]
         ]
         return found, len(best)
 
     def fits(self, request: Request) -> Fits:
         """How many more such instances fit. Raises NothingFits, BadQuery, Unreachable."""
-        open_nodes, group = self._open_nodes(), self._groups.look(request)
+        nodes, group = open_nodes(self._store), self._groups.look(request)
         policy = group.record.policy if group else None
-        found = self._candidates(request, bounds_of(request, group), open_nodes)
+        found = self._candidates(request, bounds_of(request, group), nodes)
         per_node = 1 if policy == "anti-affinity" else None
         by_node = rooms(found, per_node)
         count = by_node[0].count if policy == "affinity" else total(found, per_node)
-        return Fits(by_node, count, {node: digest.name for node, digest in open_nodes.items()})
+        return Fits(by_node, count, {node: digest.name for node, digest in nodes.items()})
 
     def judge(self, request: Request, only: str | None = None) -> tuple[list[Judged], Picture]:
         """Every node, or only one: whether the request fits there, as Placement says, and what it lacks if not; those
         where it fits first. Raises BadQuery, Unreachable."""
-        bounds, open_nodes = bounds_of(request, self._groups.look(request)), self._open_nodes()
-        fitting = {each.node for each in self._usable(request, bounds, open_nodes)}
+        bounds, nodes = bounds_of(request, self._groups.look(request)), open_nodes(self._store)
+        fitting = {each.node for each in self._usable(request, bounds, nodes)}
         picture = look(self._placement, self._store, request, bounds, only)
         judged = [
             Judged(node, node.uuid in fitting, [] if node.uuid in fitting else picture.lacks(node))
@@ -102,17 +101,12 @@ class Previews:
         ]
         return sorted(judged, key=lambda each: (not each.fits, each.node.name)), picture
 
-    def _candidates(self, request: Request, bounds: Bounds, open_nodes: dict[str, Digest]) -> list[Candidate]:
-        found = self._usable(request, bounds, open_nodes)
+    def _candidates(self, request: Request, bounds: Bounds, nodes: dict[str, Digest]) -> list[Candidate]:
+        found = self._usable(request, bounds, nodes)
         if not found:
             raise NothingFits(explain(self._placement, self._store, request, bounds))
         return found
 
-    def _usable(self, request: Request, bounds: Bounds, open_nodes: dict[str, Digest]) -> list[Candidate]:
+    def _usable(self, request: Request, bounds: Bounds, nodes: dict[str, Digest]) -> list[Candidate]:
         found = self._placement.candidates(for_placement(request.query))
-        return [each for each in found if each.node in open_nodes and bounds.allow(each.node)]
-
-    def _open_nodes(self) -> dict[str, Digest]:
-        drained = {keys.last(entry.key) for entry in self._store.scan(keys.CLOSED).entries}
-        alive = [digest_of(entry) for entry in self._store.scan(keys.ALIVE).entries]
-        return {digest.node: digest for digest in alive if digest.node not in drained}
+        return [each for each in found if each.node in nodes and bounds.allow(each.node)]
