@@ -15,8 +15,6 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-import etcd3
-
 from bench import reference
 from bench.cluster import IMAGE, QUERY, Cluster, query, requests
 from placet.candidates import Candidate
@@ -26,6 +24,7 @@ from placet.placement import Claim
 from placet.placing import Placed
 from placet.query import for_placement
 from placet.request import Request
+from placet.store.etcd3_package import etcd3
 from placet.wiring import new_uuid
 
 KNOWN_NODES = 64  # among which the bare batches go; how many nodes a batch has to do with does not matter to Placement

@@ -13,8 +13,9 @@ import sys
 import uuid
 from typing import Any
 
-import etcd3
 from keystoneauth1 import adapter, session, token_endpoint
+
+from placet.store.etcd3_package import etcd3
 
 PROJECT = str(uuid.UUID(int=5))
 

@@ -6,23 +6,14 @@ Its watcher is not used (docs/architecture.md says why): placet/store/watch.py h
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-# gRPC reads these when it is loaded. Its fork handlers crash children of a process with live channels (we only ever
-# fork to exec, which needs none of them), and its informational lines are no user's business.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-
-import etcd3
-from etcd3 import etcdrpc
-
 from placet.errors import BadConfig, LeaseGone, Refused, Unreachable
 from placet.store import Compare, Entry, Found, Listing, Operation, Read, Transaction
+from placet.store.etcd3_package import etcd3, etcdrpc
 from placet.store.messages import Messages
 from placet.store.problems import RAISED, Electing, token_died, translated
 from placet.store.watch import EtcdWatch, WatchStream

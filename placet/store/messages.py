@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from etcd3 import etcdrpc
-
 from placet.store import (
     Absent,
     Compare,
@@ -23,6 +21,7 @@ from placet.store import (
     Read,
     Transaction,
 )
+from placet.store.etcd3_package import etcdrpc
 
 # etcd takes 128 operations (those of a nested transaction and of the one around it together) and 1.5 MiB a request
 MAX_NESTED = 64

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import etcd3.exceptions
-import grpc
-
 from placet.errors import LeaseGone, Refused, Unreachable
+from placet.store.etcd3_package import etcd3, grpc
 
 RAISED = (etcd3.exceptions.Etcd3Exception, grpc.RpcError)
 

@@ -14,11 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import grpc
-from etcd3 import etcdrpc
-
 from placet.errors import WatchLost
 from placet.store import Entry, Event
+from placet.store.etcd3_package import etcdrpc, grpc
 
 HEARTBEAT_S = 4.0
 SILENCE_S = 10.0
