@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextvars import ContextVar
 from typing import Any
 
 # gthread, which keeps connections, was no faster: 12.0 ms for candidates of one node instead of 12.3
 worker_class = "sync"
 COUNT_EVERY = 500  # requests; 10 ms with 10,000 nodes, 98 ms with 50,000 instances as well
+_tree: ContextVar[int | None] = ContextVar("tree", default=None)  # the root provider that candidates are asked of
 # candidates of some thousand providers take their time on a slow machine
 timeout = 120
 graceful_timeout = 5
@@ -28,6 +30,7 @@ def post_worker_init(_worker: Any) -> None:
     """What is loaded by now lives for ever: keep the collector off it. Halved the time for candidates."""
     _keep_sqlite_open()
     _count_rows()
+    _sum_up_one_tree()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
@@ -74,9 +77,37 @@ def _count_rows() -> None:
         logging.getLogger(__name__).warning("placement's tables were not analysed: %s", problem)
 
 
+def _sum_up_one_tree() -> None:
+    """Asked for candidates of one node, Placement sums up what is used of each resource on every node, and then looks
+    at one sum: no database sees through that. Summing up one node's took 83 ms down to 8 with 50,000 instances."""
+    import sqlalchemy
+    from placement.db.sqlalchemy import models
+    from placement.objects import research_context
+
+    sum_up, find = research_context._usage_select, research_context.get_providers_with_resource
+    used, nodes = models.Allocation.__table__.c, models.ResourceProvider.__table__.c
+
+    def _usage_select(classes: Any) -> Any:
+        root = _tree.get()
+        if root is None:
+            return sum_up(classes)
+        inside = sqlalchemy.select(nodes.id).where(nodes.root_provider_id == root)
+        return sum_up(classes).element.where(used.resource_provider_id.in_(inside)).subquery(name="usage")
+
+    def get_providers_with_resource(context: Any, resource_class: int, amount: int, tree_root_id: Any = None) -> Any:
+        asked = _tree.set(tree_root_id)
+        try:
+            return find(context, resource_class, amount, tree_root_id=tree_root_id)
+        finally:
+            _tree.reset(asked)
+
+    research_context._usage_select = _usage_select
+    research_context.get_providers_with_resource = get_providers_with_resource
+
+
 def _sqlite() -> Any:
     """Placement's engine, None when it is of another database."""
-    from placement import db_api  # type: ignore[import-untyped]
+    from placement import db_api
 
     engine = db_api.get_placement_engine()
     return engine if engine.dialect.name == "sqlite" else None

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from placet.config import PlacementConfig
 from placet.drivers.libvirt import LibvirtDriver
 from placet.hypervisor import CachedImage
 from placet.images import inspection
 from placet.model import Spec
+from placet.placement import Placement
 from tests.contract.rigs import FakeRig, LibvirtRig, Rig, new_spec
 from tests.lab.hosts import Host, host
 from tests.support.guest_images import put_mini_image
+from tests.support.placement_model import ModelPlacement
+from tests.support.services import PlacementServer
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +75,18 @@ def running(driver: LibvirtDriver, libvirt_rig: LibvirtRig) -> Spec:
     driver.define(spec)
     driver.start(spec.instance)
     return spec
+
+
+@pytest.fixture(params=["real", "model"])
+def subject(request: pytest.FixtureRequest) -> Iterator[Placement]:
+    """An empty Placement; what is put into it goes with the test."""
+    if request.param == "model":
+        yield ModelPlacement()
+        return
+    server: PlacementServer = request.getfixturevalue("placement")
+    real = Placement(PlacementConfig(server.endpoint))
+    yield real
+    for provider in real.providers():
+        for consumer in real.provider_allocations(provider.uuid):
+            assert real.release(consumer, real.allocation(consumer))
+        assert real.delete_provider(provider.uuid)

@@ -2,68 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping
-from urllib.parse import parse_qsl
-
 import pytest
 
-from placet.candidates import Candidate, ProviderSummary
-from placet.config import PlacementConfig
-from placet.errors import BadQuery, Refused
+from placet.errors import Refused
 from placet.placement import Allocation, Claim, Placement, Provider
-from placet.query import DISABLED_TRAIT, for_placement, parse_query
 from placet.resources import Inventory
 from tests.support.placement_model import ModelPlacement
-from tests.support.services import PlacementServer
-
-CLOUD = "e5b2d0a1-0000-4000-8000-00000000c10d"
-X86, ARM, SSD = "HW_ARCH_X86_64", "HW_ARCH_AARCH64", "STORAGE_DISK_SSD"
-FOUR = Inventory(4)
-
-
-@pytest.fixture(params=["real", "model"])
-def subject(request: pytest.FixtureRequest) -> Iterator[Placement]:
-    """An empty Placement; what is put into it goes with the test."""
-    if request.param == "model":
-        yield ModelPlacement()
-        return
-    server: PlacementServer = request.getfixturevalue("placement")
-    real = Placement(PlacementConfig(server.endpoint))
-    yield real
-    for provider in real.providers():
-        for consumer in real.provider_allocations(provider.uuid):
-            assert real.release(consumer, real.allocation(consumer))
-        assert real.delete_provider(provider.uuid)
-
-
-def new() -> str:
-    return str(uuid.uuid4())
-
-
-def offer(placement: Placement, inventories: Mapping[str, Inventory], *traits: str) -> str:
-    """A provider with this inventory and these traits."""
-    provider = new()
-    assert placement.create_provider(provider, f"name-{provider}")
-    assert placement.put_inventories(provider, inventories, 0)
-    assert placement.put_traits(provider, traits, 1)
-    return provider
-
-
-def of(provider: str, **amounts: int) -> Candidate:
-    """A candidate as somebody made it up."""
-    return Candidate({provider: amounts}, {"": [provider]}, {})
-
-
-def generation(placement: Placement, provider: str) -> int:
-    found = placement.provider(provider)
-    assert found
-    return found.generation
-
-
-def nodes(placement: Placement, query: str, **defaults: int) -> set[str | None]:
-    """Where the candidates of a user's query are."""
-    return {found.node for found in placement.candidates(for_placement(parse_query(query, defaults)))}
+from tests.support.placements import ARM, CLOUD, FOUR, X86, generation, new, nodes, of, offer
 
 
 def test_the_model_inherits_no_method_that_would_talk_http() -> None:
@@ -357,63 +302,3 @@ def test_a_release_of_nothing_is_refused_without_a_user_and_makes_an_empty_consu
     assert subject.release(consumer, Allocation({}, 0, CLOUD, "INSTANCE"))
     assert subject.claim(consumer, of(provider, VCPU=1), CLOUD, None) is Claim.UNSURE
     assert subject.claim(consumer, of(provider, VCPU=1), CLOUD, 0) is Claim.DONE
-
-
-def test_a_candidate_carries_what_to_claim_and_all_that_is_known_of_its_provider(subject: Placement) -> None:
-    provider = offer(subject, {"VCPU": Inventory(4, 1, 1.5), "DISK_GB": FOUR}, X86, SSD)
-    assert subject.claim(new(), of(provider, VCPU=1), CLOUD, None) is Claim.DONE
-    (found,) = subject.candidates([("resources", "VCPU:2")])
-    summary = ProviderSummary(provider, {"VCPU": (4, 1), "DISK_GB": (4, 0)}, frozenset({X86, SSD}))
-    assert found == Candidate({provider: {"VCPU": 2}}, {"": [provider]}, {provider: summary})
-    assert subject.claim(new(), found, CLOUD, None) is Claim.DONE
-
-
-def test_candidates_have_every_class_the_required_traits_and_no_forbidden_one(subject: Placement) -> None:
-    x86 = offer(subject, {"VCPU": FOUR, "DISK_GB": FOUR}, X86)
-    fast = offer(subject, {"VCPU": FOUR}, X86, SSD)
-    arm = offer(subject, {"VCPU": FOUR}, ARM)
-    stopping = offer(subject, {"VCPU": FOUR}, X86, DISABLED_TRAIT)
-    wanted = {
-        "": {x86, fast, arm},
-        f"required={X86}": {x86, fast},
-        f"required={X86},{SSD}": {fast},
-        f"required={X86}&required=!{SSD}": {x86},
-        f"required=!{X86}": {arm},
-        f"required=in:{ARM},{SSD}": {fast, arm},
-        f"root_required={SSD}": {fast},
-        f"in_tree={arm}": {arm},
-        f"in_tree={stopping}": set(),
-        f"in_tree={new()}": set(),
-    }
-    for words, expected in wanted.items():
-        assert nodes(subject, f"resources=VCPU:1&{words}".strip("&")) == expected, words
-    assert nodes(subject, "resources=VCPU:1", DISK_GB=1) == {x86}
-    assert {found.node for found in subject.candidates([("resources", "VCPU:1")])} == {x86, fast, arm, stopping}
-
-
-def test_a_limit_cuts_the_answer(subject: Placement) -> None:
-    offered = {offer(subject, {"VCPU": FOUR}) for _ in range(3)}
-    found = subject.candidates([("resources", "VCPU:1"), ("limit", "2")])
-    assert len({each.node for each in found} & offered) == len(found) == 2
-
-
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
-        ("resources=CUSTOM_UNKNOWN:1", "CUSTOM_UNKNOWN"),
-        ("resources=VCPU:1&required=HW_NO_SUCH", "HW_NO_SUCH"),
-        ("resources=VCPU:1&root_required=HW_NO_SUCH", "HW_NO_SUCH"),
-        (f"resources=VCPU:1&required={X86}&required=!{X86}", "(?i)conflicting"),
-        (f"resources=VCPU:1&required=in:{X86},!{ARM}", ARM),
-        (f"resources=VCPU:1&root_required=in:{X86},{ARM}", ARM),
-    ],
-)
-def test_a_query_that_makes_no_sense_is_told(subject: Placement, query: str, said: str) -> None:
-    offer(subject, {"VCPU": FOUR}, X86)
-    with pytest.raises(BadQuery, match=said):
-        subject.candidates(parse_qsl(query))
-
-
-def test_where_no_root_has_what_it_must_the_rest_of_a_query_is_not_looked_at(subject: Placement) -> None:
-    offer(subject, {"VCPU": FOUR})
-    assert nodes(subject, f"resources=CUSTOM_UNKNOWN:1&root_required={X86}") == set()
