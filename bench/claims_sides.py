@@ -22,7 +22,7 @@ from placet.config import BESIDE_SCRIPT
 from placet.errors import PlacetError
 from placet.placement import Claim
 from placet.placing import Placed
-from placet.query import for_placement
+from placet.query import for_one_node, for_placement
 from placet.request import Request
 from placet.store.etcd3_package import etcd3
 from placet.wiring import new_uuid
@@ -38,7 +38,7 @@ class Sides:
         self.scheduler = cluster.scheduler()
         self.placed: list[Placed] = []
         self._random = Random(1)  # noqa: S311 - it spreads load, it keeps no secret
-        self._asked = for_placement(query())
+        self._query = query()
         self._plain = reference.connect(cluster.config.placement.endpoint)
         self._etcd = etcd3.client(**cluster.config.etcd)
         self._known = [self._ask(node) for node in self._random.sample(cluster.nodes, KNOWN_NODES)]
@@ -87,7 +87,7 @@ class Sides:
 
     def ask_all(self) -> None:
         """All candidates."""
-        self.cluster.placement.candidates(self._asked)
+        self.cluster.placement.candidates(for_placement(self._query))
 
     def spread(self, policy: str, count: int) -> list[int]:
         """How many of `count` each node got that got any."""
@@ -106,7 +106,7 @@ class Sides:
             self.placed.append(outcome)
 
     def _ask(self, node: str) -> Candidate:
-        return self.cluster.placement.candidates([*self._asked, ("in_tree", node)])[0]
+        return self.cluster.placement.candidates(for_one_node(self._query, node))[0]
 
     def _node(self) -> str:
         return self._random.choice(self.cluster.nodes)

@@ -6,8 +6,8 @@ nodes say only orders: that something fits is Placement's to say, and that nothi
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from random import Random
 
@@ -17,13 +17,16 @@ from placet.decision import Decision
 from placet.digests import Digest, digest_of, required_by
 from placet.errors import NothingFits
 from placet.explaining import explain
+from placet.first_look import SIZE as FIRST
+from placet.first_look import FirstLook
 from placet.placement import Placement
 from placet.policies import POLICIES
-from placet.query import Query, for_placement
+from placet.query import DISABLED_TRAIT, Query, for_one_node, for_placement
 from placet.request import Request
+from placet.sampling import Sample, Sampling
 from placet.store import Get, Range, Store
 
-SAMPLES = (16, 256)  # the second when nothing in the first looks right
+SAMPLES = (FIRST, 256)  # the second when nothing in the first looks right
 ASKED_ALONE = 8  # of a sample, before all are asked about
 MAX_ROUNDS = 20
 SHARING_KNOWN_S = 60.0
@@ -60,7 +63,7 @@ class Bounds:
 
 
 class Chooser:
-    """Safe to use from many threads. `monotonic` gives seconds."""
+    """Safe to use from many threads. `monotonic` gives seconds; `beside` is where a first look asks Placement."""
 
     def __init__(
         self,
@@ -69,21 +72,38 @@ class Chooser:
         random: Random,
         monotonic: Callable[[], float],
         policy: str,
+        beside: Executor,
     ) -> None:
         self._store = store
         self._placement = placement
         self._random = random
         self._monotonic = monotonic
+        self._beside = beside
+        self.sampling = Sampling(store, random, monotonic)
         self.policy = policy
         self._shared: frozenset[str] = frozenset()
         self._shared_at = float("-inf")
 
-    def options(self, request: Request, bounds: Callable[[], Bounds], decision: Decision) -> Iterator[Option]:
+    def look(self, request: Request, bounds: Bounds) -> FirstLook | None:
+        """A first look for one instance, where a sample helps."""
+        query = request.query
+        if bounds.only is not None or not self.may_narrow(query):
+            return None
+
+        def likely(sample: Sample) -> str | None:
+            found = self.promising(sample.digests, query, bounds)
+            return found[0].node if found and request.group is None else None
+
+        return FirstLook(self.sampling, likely, lambda node: self._beside.submit(self.ask, query, node))
+
+    def options(
+        self, request: Request, bounds: Callable[[], Bounds], decision: Decision, look: FirstLook | None
+    ) -> Iterator[Option]:
         """What to try, the best first; bounds are read again with each round. It ends when others were faster again
         and again. Raises NothingFits when a fresh answer for all nodes leaves nothing to try."""
-        first = bounds()
-        if first.only is None and self.may_narrow(request.query):
-            yield from self._sampled(request.query, first, decision)
+        begin = bounds()
+        if begin.only is None and self.may_narrow(request.query):
+            yield from self._sampled(request.query, begin, decision, look)
         for _ in range(MAX_ROUNDS):
             yield from self._all(request, bounds(), decision)
 
@@ -95,9 +115,10 @@ class Chooser:
 
     def ask(self, query: Query, node: str) -> list[Candidate]:
         """Placement's candidates on one node alone, where that can be asked; else all."""
-        parameters = for_placement(query)
-        narrowed = [*parameters, ("in_tree", node)] if self.may_narrow(query) else parameters
-        return self._placement.candidates(narrowed)
+        if not self.may_narrow(query):
+            return self._placement.candidates(for_placement(query))
+        found = self._placement.candidates(for_one_node(query, node))
+        return [each for each in found if DISABLED_TRAIT not in each.providers[node].traits]
 
     def anywhere(self, query: Query) -> list[Option]:
         """All candidates as of now, the best first."""
@@ -117,35 +138,28 @@ class Chooser:
         own = any(name.startswith("in_tree") for name in names)
         return "resources" in names and not own and not self._shared_classes() & query.amounts.keys()
 
-    def sample(self, size: int) -> tuple[list[Digest], int]:
-        """Up to so many nodes that are alive, and how many there are in all. Node UUIDs are random: those that follow a
-        random one in the order of keys are a random sample."""
-        start = keys.alive(str(uuid.UUID(int=self._random.getrandbits(128))))
-        there, first = self._store.read(Range(keys.ALIVE, start, size), Range(keys.ALIVE, limit=1))
-        entries = {entry.key: entry for entry in there.entries}
-        if len(entries) < min(size, first.count):  # around the end
-            (rest,) = self._store.read(Range(keys.ALIVE, limit=size))
-            entries.update((entry.key, entry) for entry in rest.entries)
-        return [digest_of(entry) for entry in list(entries.values())[:size]], first.count
-
     def promising(self, digests: list[Digest], query: Query, bounds: Bounds) -> list[Digest]:
-        """Those worth asking about, the best first."""
+        """Those worth asking about, the best first, equals as they came."""
         score, required = POLICIES[self.policy], required_by(query)
         found = [each for each in digests if bounds.allow(each.node) and each.may_suit(query.amounts, required)]
-        self._random.shuffle(found)
         return sorted(found, key=lambda each: (bounds.wish(each.node), -score(each.left(query.amounts))))
 
-    def _sampled(self, query: Query, bounds: Bounds, decision: Decision) -> Iterator[Option]:
+    def _sampled(self, query: Query, bounds: Bounds, decision: Decision, look: FirstLook | None) -> Iterator[Option]:
         found: list[Digest] = []
+        first = look.sample if look else None
         wished = self._some_of(bounds.first)
         for size in SAMPLES:
-            digests, alive = self.sample(size)
+            digests, alive = first or self.sampling.take(size)
+            first = None
             decision.look(len(digests), alive)
             found = self.promising(list({each.node: each for each in [*wished, *digests]}.values()), query, bounds)
             if found or size >= alive:
                 break
         for digest in found[: min(query.limit or ASKED_ALONE, ASKED_ALONE)]:
-            ranked = rank(self.ask(query, digest.node), {digest.node}, self._random, self.policy)
+            answer = look.candidates(digest.node) if look else None
+            if answer is None:
+                answer = self.ask(query, digest.node)
+            ranked = rank(answer, {digest.node}, self._random, self.policy)
             if not ranked:
                 decision.note(digest, digest.left(query.amounts), "no fit")
             yield from (Option(candidate, digest) for candidate in ranked[:1])

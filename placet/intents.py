@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from placet import keys
+from placet.doors import Doors
 from placet.errors import Conflict, LeaseGone, NotYet, Unreachable
 from placet.model import INTENT_TTL_S, Intent, encode
 from placet.request import Request
 from placet.store import Absent, CreatedAt, Delete, ModifiedAt, Put, Store, Transaction
 
+T = TypeVar("T")
 ATTEMPTS = 3
 FRESH_S = INTENT_TTL_S / 6
 
@@ -72,29 +75,38 @@ class Intents:
         self._monotonic = monotonic
         self._lease: Lease | None = None
 
-    def open(self, opening: Opening) -> OpenIntent | None:
-        """Our intent, made only while the index is as it was read; None when that has changed: read it again.
+    def open(self, opening: Opening, doors: Doors | None = None) -> OpenIntent | None:
+        """Our intent, made only while the index is as it was read; None when that has changed: read it again. Whoever
+        has `doors` to look at learns of them by the way.
 
         Raises Conflict when another's is there.
         """
-        (intent,) = self.open_all([opening])
+        reads = doors.reads if doors else ()
+        lease, (revision, found) = self._under_lease(
+            lambda lease: self._store.transact_and_read(_making(opening, lease), reads)
+        )
+        if doors:
+            doors.learn(found)
         instance = opening.request.instance
-        if intent is None and self._store.get(keys.intent(instance)) is not None:
+        if not revision and self._store.get(keys.intent(instance)) is not None:
             raise Conflict(f"{instance} is being placed by another request; ask again in a minute")
-        return intent
+        return _open(opening, lease, revision)
 
     def open_all(self, openings: Sequence[Opening]) -> list[OpenIntent | None]:
         """One for each opening, all under one lease; None where something is in the way: see `open`."""
+        lease, revisions = self._under_lease(
+            lambda lease: self._store.transact_all([_making(each, lease) for each in openings])
+        )
+        return [_open(each, lease, revision) for each, revision in zip(openings, revisions, strict=True)]
+
+    def _under_lease(self, make: Callable[[Lease], T]) -> tuple[Lease, T]:
+        """Have intents made; and again when nothing was made because somebody had revoked the lease."""
         try:
             lease = self._fresh_lease()
-            revisions = self._store.transact_all([_making(each, lease) for each in openings])
-        except LeaseGone:  # somebody revoked it: nothing was made
+            return lease, make(lease)
+        except LeaseGone:
             lease = self._lease = Lease(self._store, self._monotonic)
-            revisions = self._store.transact_all([_making(each, lease) for each in openings])
-        return [
-            OpenIntent(lease, revision, each.index_revision, each.name_revision) if revision else None
-            for each, revision in zip(openings, revisions, strict=True)
-        ]
+            return lease, make(lease)
 
     def _fresh_lease(self) -> Lease:
         """One that has most of its time before it; whoever places one after the other needs few."""
@@ -111,6 +123,10 @@ class Intents:
             except Unreachable:
                 continue
         return self._store.transact([CreatedAt(key, intent.revision)], [Delete(key)])
+
+
+def _open(opening: Opening, lease: Lease, revision: int) -> OpenIntent | None:
+    return OpenIntent(lease, revision, opening.index_revision, opening.name_revision) if revision else None
 
 
 def _making(opening: Opening, lease: Lease) -> Transaction:

@@ -91,7 +91,7 @@ class Offers:
         return self._known.setdefault(query.parameters, {})
 
     def _ask_more(self, query: Query, offering: Offering, count: int) -> int:
-        digests, alive = self._chooser.sample(SAMPLE)
+        digests, alive = self._chooser.sampling.take(SAMPLE)
         if alive <= ASKED_A_BATCH * NODES_A_CALL or not self._chooser.may_narrow(query):
             if sum(offer.room for offer in offering.values()) < count:
                 self._add(offering, self._chooser.anywhere(query))

@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from placet import keys
-from placet.choosing import Bounds, Chooser, Option
+from placet.choosing import Bounds, Chooser
 from placet.claims import Claims
 from placet.committing import Claimed, Commits
 from placet.decision import Decision
+from placet.doors import Doors
 from placet.errors import Conflict, NotYet, PlacetError
 from placet.failpoints import reach
+from placet.first_look import FirstLook
 from placet.groups import Elsewhere, Groups, GroupView
 from placet.intents import Intents, Opening, OpenIntent
 from placet.log import warn
@@ -74,25 +76,34 @@ class Placing:
         Raises NothingFits, Conflict (the UUID or the name is taken), BadQuery, NotYet, Unreachable.
         """
         check_size(request)
+        look = self._chooser.look(request, bounds_of(request, None))
         for _ in range(OPENING_ATTEMPTS):
-            index_read, name_read = self._store.read(
-                Get(keys.instance(request.instance)), Get(keys.name(request.project, request.name))
+            index_read, name_read, *beside = self._store.read(
+                Get(keys.instance(request.instance)),
+                Get(keys.name(request.project, request.name)),
+                *(look.reads if look else ()),
             )
+            if look:
+                look.learn(beside)
             index = self._live(index_read.entry)
             if index is not None:
                 return self._repeated(request, index)
             self._refuse_taken(request, name_read.entry)
+            doors = Doors(self._store, request.instance, look.node if look else request.host)
             opening = Opening(request, _revision(index_read.entry), _revision(name_read.entry))
-            intent = self.intents.open(opening)
+            intent = self.intents.open(opening, doors)
             if intent is not None:
                 reach("create.intent-written")
-                return self.go_on(request, intent)
+                return self.go_on(request, intent, doors, look)
         raise Conflict(f"{request.instance} kept being placed and destroyed by others; choose another UUID")
 
-    def go_on(self, request: Request, intent: OpenIntent) -> Placed:
-        """Place what has an intent, and perhaps a claim; or take both back. Raises as `place` does."""
+    def go_on(
+        self, request: Request, intent: OpenIntent, doors: Doors | None = None, look: FirstLook | None = None
+    ) -> Placed:
+        """Place what has an intent, and perhaps a claim; or take both back. `doors` and `look` are what is known of
+        nodes by now. Raises as `place` does."""
         try:
-            return self._choose(request, intent)
+            return self._choose(request, intent, doors or Doors(self._store, request.instance), look)
         except BaseException:
             placed = self.abort(request, intent)
             if placed is not None:
@@ -151,7 +162,7 @@ class Placing:
     def _is_taken(self, instance: str) -> bool:
         return is_live(self._store, instance) or self._store.get(keys.intent(instance)) is not None
 
-    def _choose(self, request: Request, intent: OpenIntent) -> Placed:
+    def _choose(self, request: Request, intent: OpenIntent, doors: Doors, look: FirstLook | None) -> Placed:
         decision = Decision(self._chooser.policy)
         view: GroupView | None = None
 
@@ -161,26 +172,25 @@ class Placing:
             decision.group = {"name": view.record.name, "policy": view.record.policy} if view else None
             return bounds_of(request, view)
 
-        for option in self._chooser.options(request, bounds, decision):
-            placed = self._try_there(request, intent, option, decision, view)
+        for option in self._chooser.options(request, bounds, decision, look):
+            placed = self._try_there(Claimed(request, intent, option, decision, view), doors)
             if placed is not None:
                 return placed
         raise NotYet(f"{len(decision.lost)} claims were lost to others who asked at the same time; ask again")
 
-    def _try_there(
-        self, request: Request, intent: OpenIntent, option: Option, decision: Decision, view: GroupView | None
-    ) -> Placed | None:
+    def _try_there(self, wanted: Claimed, doors: Doors) -> Placed | None:
         """Try an option; or, when the UUID holds something on another node that may be tried, that one."""
         try:
-            return self._try(Claimed(request, intent, option, decision, view))
+            return self._try(wanted, doors)
         except HeldElsewhere as held:
+            bounds = bounds_of(wanted.request, wanted.group)
             for node in held.nodes:
-                home = self._chooser.at(request.query, node) if bounds_of(request, view).allow(node) else None
+                home = self._chooser.at(wanted.request.query, node) if bounds.allow(node) else None
                 if home is not None:
-                    return self._try(Claimed(request, intent, home, decision, view))
+                    return self._try(changed(wanted, option=home), doors)
             raise
 
-    def _try(self, wanted: Claimed) -> Placed | None:
+    def _try(self, wanted: Claimed, doors: Doors) -> Placed | None:
         """Claim one candidate and commit it; None when the next is to be tried.
 
         What a refused commit leaves claimed is not released here: the next claim takes its place, or the abort
@@ -189,7 +199,7 @@ class Placing:
         request, intent, option = wanted.request, wanted.intent, wanted.option
         left = option.candidate.free_share
         intent.keep(request.instance)
-        if not self._is_open(request, option.node):
+        if not doors.is_open(option.node):
             wanted.decision.lose(option.digest, left, "refused")
             return None
         try:
@@ -209,11 +219,6 @@ class Placing:
         self._still_mine(wanted)
         wanted.decision.lose(option.digest, left, "refused")
         return None
-
-    def _is_open(self, request: Request, node: str) -> bool:
-        """Not drained, and no earlier life of this UUID is yet to go there: that would release our claim."""
-        closed, destroy = self._store.read(Get(keys.closed(node)), Get(keys.destroy(node, request.instance)))
-        return closed.entry is None and destroy.entry is None
 
     def _still_mine(self, wanted: Claimed) -> None:
         """After a refused commit, or before a claim over what is held: raises Conflict when UUID or name are no more

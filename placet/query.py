@@ -92,6 +92,12 @@ def for_placement(query: Query) -> list[tuple[str, str]]:
     return parameters
 
 
+def for_one_node(query: Query, node: str) -> list[tuple[str, str]]:
+    """The query as it is sent to ask about one node alone. Whether that one is shutting down is to be read from its
+    traits in the answer: to leave such nodes out, Placement would look at the traits of all nodes first."""
+    return [*((name, value) for name, value in query.parameters if name != "limit"), ("in_tree", node)]
+
+
 def _is_unsuffixed(query: Query) -> bool:
     return any(name == "resources" for name, _ in query.parameters)
 

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import chain, islice
 from random import Random
 
@@ -50,7 +50,8 @@ class _Ticket:
 
 class Scheduler:
     """Safe to use from many threads and many processes at once. `clock` gives seconds since the epoch, `monotonic`
-    those that deadlines are measured by; `policy` is one of placet.policies."""
+    those that deadlines are measured by; `policy` is one of placet.policies; `beside` runs what is asked of Placement
+    while etcd is asked."""
 
     def __init__(
         self,
@@ -62,8 +63,10 @@ class Scheduler:
         monotonic: Callable[[], float],
         random: Random,
         policy: str = "spread",
+        beside: Executor | None = None,
     ) -> None:
-        chooser = Chooser(store, placement, random, monotonic, policy)
+        beside = beside or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="look")
+        chooser = Chooser(store, placement, random, monotonic, policy, beside)
         commits = Commits(story, clock)
         placing = Placing(store, claims, commits, chooser, clock, monotonic)
         self._batches = Batches(store, claims, commits, placing, Offers(chooser, random, monotonic), policy)

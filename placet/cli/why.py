@@ -112,8 +112,8 @@ def _looked_at(told: Mapping[str, Any]) -> str | None:
     if told["alive"] is None:
         return None
     if told["looked_at"] == "sample":
-        return f"{told['looked']} of {told['alive']} nodes that were up"
-    return f"all {told['alive']} nodes that were up"
+        return f"{told['looked']} of about {told['alive']} nodes that were up"
+    return "the one node that was up" if told["alive"] == 1 else f"all {told['alive']} nodes that were up"
 
 
 def _group(group: Any) -> str | None:

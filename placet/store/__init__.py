@@ -106,12 +106,13 @@ class Get:
 
 @dataclass(frozen=True)
 class Range:
-    """Read keys under a prefix in their order: from `start` on (a whole key; "": from the first), at most `limit`
-    (0: all)."""
+    """Read keys under a prefix in their order: from `start` on (a whole key; "": from the first) up to `end`, which is
+    not among them ("": to the last), at most `limit` (0: all)."""
 
     prefix: str
     start: str = ""
     limit: int = 0
+    end: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,10 @@ class Store(Protocol):
     def transact_all(self, transactions: Sequence[Transaction]) -> tuple[int, ...]:
         """Several transactions in few exchanges, each decided by itself: the revision at which it took effect, 0 where
         a compare did not hold. No two may put or delete the same key."""
+
+    def transact_and_read(self, transaction: Transaction, reads: Sequence[Read]) -> tuple[int, tuple[Found, ...]]:
+        """A transaction, and right after it, whether it took effect or not, some reads: in one exchange. The revision
+        at which it took effect (0: it did not), and what was found."""
 
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         """A new lease's id; with `lease`, that one, which may be there already and then keeps the time it has."""

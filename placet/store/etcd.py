@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from placet.errors import BadConfig, LeaseGone, Refused, Unreachable
@@ -69,8 +69,7 @@ class EtcdStore:
     def read(self, *reads: Read) -> tuple[Found, ...]:
         request = self._messages.reads(reads)
         response = self._read(lambda client: self._transaction(client, request))
-        ranges = [each.response_range for each in response.responses]
-        return tuple(Found(tuple(self._entry(kv) for kv in found.kvs), found.count) for found in ranges)
+        return self._found(response.responses)
 
     def transact_all(self, transactions: Sequence[Transaction]) -> tuple[int, ...]:
         revisions: list[int] = []
@@ -80,13 +79,20 @@ class EtcdStore:
             revisions += [response.header.revision if each else 0 for each in done]
         return tuple(revisions)
 
+    def transact_and_read(self, transaction: Transaction, reads: Sequence[Read]) -> tuple[int, tuple[Found, ...]]:
+        response = self._transact(self._messages.transaction_and_reads(transaction, reads))
+        first, *rest = response.responses
+        return response.header.revision if first.response_txn.succeeded else 0, self._found(rest)
+
+    def _found(self, responses: Iterable[Any]) -> tuple[Found, ...]:
+        ranges = [each.response_range for each in responses]
+        return tuple(Found(tuple(self._entry(kv) for kv in found.kvs), found.count) for found in ranges)
+
     def _transact(self, request: Any) -> Any:
         return self._call(lambda client: self._transaction(client, request))
 
     def _transaction(self, client: Any, request: Any) -> Any:
-        return client.kvstub.Txn(
-            request, self._arguments["timeout"], credentials=client.call_credentials, metadata=client.metadata
-        )
+        return client.kvstub.Txn(request, self._arguments["timeout"], metadata=client.metadata)
 
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         try:

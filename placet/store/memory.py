@@ -85,6 +85,11 @@ class MemoryStore:
                 revisions.append(self._revision if holds else 0)
             return tuple(revisions)
 
+    def transact_and_read(self, transaction: Transaction, reads: Sequence[Read]) -> tuple[int, tuple[Found, ...]]:
+        with self._changed:
+            done = self.transact(transaction.compares, transaction.operations)
+            return self._revision if done else 0, self.read(*reads)
+
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         with self._changed:
             self._expire()
@@ -153,7 +158,8 @@ class MemoryStore:
         if isinstance(read, Get):
             entry = self._entries.get(read.key)
             return Found((entry,) if entry else (), 1 if entry else 0)
-        names = sorted(key for key in self._entries if key.startswith(read.prefix) and key >= read.start)
+        under = (key for key in self._entries if key.startswith(read.prefix))
+        names = sorted(key for key in under if read.start <= key and (not read.end or key < read.end))
         chosen = names[: read.limit] if read.limit else names
         return Found(tuple(self._entries[key] for key in chosen), len(names))
 

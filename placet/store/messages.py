@@ -36,7 +36,7 @@ class Messages:
 
     def reads(self, reads: Sequence[Read]) -> Any:
         """One TxnRequest that reads."""
-        return etcdrpc.TxnRequest(success=[etcdrpc.RequestOp(request_range=self._range(each)) for each in reads])
+        return etcdrpc.TxnRequest(success=self._reads(reads))
 
     def transaction(self, transaction: Transaction) -> Any:
         """One TxnRequest."""
@@ -44,6 +44,11 @@ class Messages:
             compare=[self._compare(each) for each in transaction.compares],
             success=[self._operation(each) for each in transaction.operations],
         )
+
+    def transaction_and_reads(self, transaction: Transaction, reads: Sequence[Read]) -> Any:
+        """One TxnRequest: the transaction nested, then the reads."""
+        nested = etcdrpc.RequestOp(request_txn=self.transaction(transaction))
+        return etcdrpc.TxnRequest(success=[nested, *self._reads(reads)])
 
     def nested(self, transactions: Sequence[Transaction]) -> Iterator[Any]:
         """As few TxnRequests as etcd takes, of nested transactions in their order."""
@@ -62,11 +67,14 @@ class Messages:
     def _key(self, key: str) -> bytes:
         return (self._root + key).encode()
 
+    def _reads(self, reads: Sequence[Read]) -> list[Any]:
+        return [etcdrpc.RequestOp(request_range=self._range(each)) for each in reads]
+
     def _range(self, read: Read) -> Any:
         if isinstance(read, Get):
             return etcdrpc.RangeRequest(key=self._key(read.key))
-        start = self._key(read.start or read.prefix)
-        return etcdrpc.RangeRequest(key=start, range_end=_end(self._key(read.prefix)), limit=read.limit)
+        end = self._key(read.end) if read.end else _end(self._key(read.prefix))
+        return etcdrpc.RangeRequest(key=self._key(read.start or read.prefix), range_end=end, limit=read.limit)
 
     def _operation(self, operation: Operation) -> Any:
         key = self._key(operation.key)

@@ -130,8 +130,13 @@ def test_several_reads_are_one(subject: Subject) -> None:
     store.transact([], [Put(f"p/{letter}", letter.encode()) for letter in "dbac"])
     store.transact([], [Put("q", b"")])
 
-    one, none, everything, some, nothing = store.read(
-        Get("q"), Get("none"), Range("p/"), Range("p/", start="p/b", limit=2), Range("r/", limit=1)
+    one, none, everything, some, nothing, part = store.read(
+        Get("q"),
+        Get("none"),
+        Range("p/"),
+        Range("p/", start="p/b", limit=2),
+        Range("r/", limit=1),
+        Range("p/", start="p/aa", end="p/d", limit=1),
     )
 
     assert one.entry == store.get("q")
@@ -139,6 +144,7 @@ def test_several_reads_are_one(subject: Subject) -> None:
     assert everything.entries == store.scan("p/").entries
     assert ([entry.key for entry in some.entries], some.count) == (["p/b", "p/c"], 3)
     assert (nothing.entries, nothing.count) == ((), 0)
+    assert ([entry.key for entry in part.entries], part.count) == (["p/b"], 2)
 
 
 def test_many_transactions_are_each_decided_by_itself(subject: Subject) -> None:

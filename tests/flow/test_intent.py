@@ -11,10 +11,12 @@ from placet import keys
 from placet.config import InventoryConfig
 from placet.errors import BadConfig
 from placet.model import Alive, ImageRecord, decode, encode
+from placet.resources import Inventory
 from placet.store import Put
 from tests.support.clouds import TestCloud, new_uuid
 from tests.support.commands import ScheduleCommand, Told
 from tests.support.nodes import FakeMachine, until
+from tests.support.offers import offer
 
 QUERY = "resources=VCPU:1,MEMORY_MB:64,DISK_GB:1"
 GRANULAR = "resources1=VCPU:1,MEMORY_MB:64,DISK_GB:1"
@@ -203,7 +205,8 @@ ODD_AND_RIGHT = [
 ]
 
 
-def test_what_is_odd_and_right_is_placed(command: ScheduleCommand, nodes: list[str]) -> None:
+def test_what_is_odd_and_right_is_placed(command: ScheduleCommand, cloud: TestCloud, nodes: list[str]) -> None:
+    offer(cloud, nodes[0], VCPU=Inventory(64), MEMORY_MB=Inventory(65536))  # all may go there, and two have to
     for query in ODD_AND_RIGHT:
         assert placed_on(command(query)) in nodes, query
 

@@ -320,11 +320,11 @@ def test_an_index_that_is_committed_between_two_looks_is_the_answer(cloud: TestC
 
         overtaken = False
 
-        def transact_all(self, transactions: Any) -> Any:
+        def transact_and_read(self, transaction: Any, reads: Any) -> Any:
             if not self.overtaken:
                 self.overtaken = True
                 cloud.scheduler().create(asked)
-            return self._store.transact_all(transactions)
+            return self._store.transact_and_read(transaction, reads)
 
     store: Any = Slow(cloud.store, 0, applied=False)
     assert cloud.scheduler(store=store).create(replace(asked, request_id=new_uuid())).repeated

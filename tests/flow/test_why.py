@@ -40,7 +40,7 @@ def test_why_tells_the_decision_also_of_one_that_is_gone(
             f"web ({instance}) was placed at 1970-01-12T13:46:40Z, destroyed at 1970-01-12T13:48:20Z",
             "node       n1",
             "policy     spread: the node that would have most left of its scarcest resource",
-            "looked at  16 of 412 nodes that were up",
+            "looked at  16 of about 412 nodes that were up",
             "group      db (affinity)",
             "in vain    n2",
             "",

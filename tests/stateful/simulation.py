@@ -44,6 +44,7 @@ from tests.stateful.ghost import Ghost
 from tests.stateful.machines import Machine
 from tests.stateful.tasks import TO_THE_END, Drive, Kernel, Process, Task
 from tests.stateful.world import Backup, Clock, Etcd, World
+from tests.support.inline import Inline
 from tests.support.placement_model import ModelPlacement
 
 UUIDS = UUID("ffffffff-1111-4111-8111-111111111111")
@@ -299,7 +300,8 @@ class Simulation:
     def _scheduler(self, process: Process, seed: str) -> Scheduler:
         store, placement = self.world.store(process), self.world.placement_of(process)
         claims, story = self._claims(process), self._story(process)
-        return Scheduler(store, placement, claims, story, self.clock.wall, self.clock.monotonic, Random(seed))
+        clock = self.clock
+        return Scheduler(store, placement, claims, story, clock.wall, clock.monotonic, Random(seed), beside=Inline())
 
     def _create(self, process: Process, request: Request) -> Placed:
         """The flow, and what its user is told in the end."""

@@ -24,6 +24,7 @@ from placet.scheduler import Scheduler
 from placet.store import Delete, Put, Store
 from placet.store.memory import MemoryStore
 from placet.story import Story
+from tests.support.inline import Inline
 from tests.support.placement_model import ModelPlacement
 
 DEFAULTS = {"VCPU": 1, "MEMORY_MB": 256, "DISK_GB": 1}
@@ -85,7 +86,8 @@ class TestCloud:
     def scheduler(self, placement: Placement | None = None, store: Store | None = None) -> Scheduler:
         placement, store = placement or self.placement, store or self.store
         claims = Claims(placement, self.id, self.pause)
-        return Scheduler(store, placement, claims, self.story(store), self.clock, self.clock, Random(1))
+        told = self.story(store)
+        return Scheduler(store, placement, claims, told, self.clock, self.clock, Random(1), beside=Inline())
 
     def add_node(self, name: str, vcpus: int = 4, memory_mb: int = 4096, disk_gb: int = 100) -> str:
         """A node as Placement and etcd see it; no agent serves it."""

@@ -117,6 +117,10 @@ class FlakyStore:
         transactions = tuple(transactions)
         return self._wire.carry("store.transact_all", lambda: self._inner.transact_all(transactions))
 
+    def transact_and_read(self, transaction: Transaction, reads: Sequence[Read]) -> tuple[int, tuple[Found, ...]]:
+        reads = tuple(reads)
+        return self._wire.carry("store.transact_and_read", lambda: self._inner.transact_and_read(transaction, reads))
+
     def grant_lease(self, ttl_s: int, lease: int = 0) -> int:
         return self._wire.carry("store.grant_lease", lambda: self._inner.grant_lease(ttl_s, lease))
 
