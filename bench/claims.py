@@ -20,7 +20,7 @@ from tests.support.services import etcd_server
 SMALL, MIDDLE, LARGE = SIZES = (100, 1_000, 10_000)
 ROUNDS_OF_ONE = 40
 ROUNDS = 5
-MANY = 200
+MANY = 400  # a stream: what the first batches alone have to ask is spread over all
 CALLERS = 16
 SPREAD = 200
 LOST_AND_DOUBLED = "overcommitted, lost or doubled"

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -27,7 +28,7 @@ from placet.request import Request
 from placet.store.etcd3_package import etcd3
 from placet.wiring import new_uuid
 
-KNOWN_NODES = 64  # among which the bare batches go; how many nodes a batch has to do with does not matter to Placement
+KNOWN_NODES = 256  # among which the bare batches go; how many nodes a batch has to do with does not matter to Placement
 
 
 class Sides:
@@ -41,7 +42,8 @@ class Sides:
         self._query = query()
         self._plain = reference.connect(cluster.config.placement.endpoint)
         self._etcd = etcd3.client(**cluster.config.etcd)
-        self._known = [self._ask(node) for node in self._random.sample(cluster.nodes, KNOWN_NODES)]
+        known = self._random.sample(cluster.nodes, min(KNOWN_NODES, len(cluster.nodes)))
+        self._known = cycle([self._ask(node) for node in known])
 
     def one(self) -> None:
         """`Scheduler.create`."""
@@ -68,7 +70,7 @@ class Sides:
     def bare_many(self, count: int, size: int) -> None:
         """Placement alone: `POST /allocations` of so many at once, the candidates known."""
         for _ in range(count // size):
-            claims = {self._foreign(): self._known[number % KNOWN_NODES] for number in range(size)}
+            claims = {self._foreign(): next(self._known) for _ in range(size)}
             self._expect(self.cluster.placement.claim_many(claims, self.cluster.cloud))
 
     def plain_program(self) -> None:

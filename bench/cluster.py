@@ -15,7 +15,8 @@ from bench.population import Member, copy_database, members
 from placet import keys, wiring
 from placet.cloud import join_cloud
 from placet.config import PlacementConfig, ScheduleConfig
-from placet.model import Alive, ImageRef, encode
+from placet.model import ImageRef, encode
+from placet.node_records import Alive
 from placet.placement import Placement
 from placet.policies import POLICIES
 from placet.query import Query, parse_query

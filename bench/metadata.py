@@ -24,7 +24,8 @@ from placet import metadata
 from placet.config import BESIDE_SCRIPT
 from placet.guest_records import GuestRecords
 from placet.metadata import GuestRecord, Tree
-from placet.model import Address, Nic
+from placet.model import Nic
+from placet.node_records import Address
 from tests.lab.lab import Lab, lab
 from tests.lab.namespaces import Namespaces, enter_command
 from tests.lab.nodes import LabNode

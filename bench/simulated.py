@@ -13,8 +13,9 @@ from pathlib import Path
 import yaml
 
 from placet import wiring
-from placet.config import ComputeConfig, PlacementConfig, ScheduleConfig
-from placet.model import Finding
+from placet.compute_config import ComputeConfig
+from placet.config import PlacementConfig, ScheduleConfig
+from placet.errand_records import Finding
 from placet.simulation.fleet import Fleet
 from placet.simulation.running import SWITCH_INTERVAL_S, serving
 from placet.store.etcd import EtcdStore

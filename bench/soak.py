@@ -18,9 +18,10 @@ from bench.rows import Row
 from bench.simulated import SimulatedCloud, simulated_cloud
 from placet import keys, wiring
 from placet.cloud import read_cloud
+from placet.errand_records import Finding
 from placet.instances import Instance
 from placet.lifecycle import Stage, State
-from placet.model import Finding, ImageRef
+from placet.model import ImageRef
 from placet.placement import Placement
 from placet.query import parse_query
 from placet.request import Request

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from placet.config import BESIDE_SCRIPT, ComputeConfig, ScheduleConfig, load_compute, load_schedule
+from placet.compute_config import ComputeConfig, load_compute
+from placet.config import BESIDE_SCRIPT, ScheduleConfig, load_schedule
 
 
 class Stack:

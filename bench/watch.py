@@ -20,8 +20,9 @@ from placet import keys, wiring
 from placet.candidates import Candidate
 from placet.claims import Claims
 from placet.cloud import read_cloud
-from placet.model import ImageRef, Intent, Mark, Nic, Spec, Status, decode, encode
+from placet.model import ImageRef, Intent, Mark, Nic, Spec, decode, encode
 from placet.networks import mac_of
+from placet.node_records import Status
 from placet.placement import Placement
 from placet.simulation.nodes import SimulatedNode
 from placet.simulation.running import memory_mib

@@ -18,7 +18,8 @@ from md_server.messages import Answer, Request, not_allowed, plainly
 from md_server.rates import Rates
 from placet.guest_records import PublishedFiles
 from placet.log import warn
-from placet.model import MAX_RECORD_BYTES, Published, encode
+from placet.model import MAX_RECORD_BYTES, encode
+from placet.node_records import Published
 from placet.schema import changed
 
 KEY = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from placet import keys
+from placet.errand_records import AuditReport, ConsoleText, Errand, ImageReport
 from placet.errors import PlacetError, WatchLost
 from placet.log import warn
-from placet.model import AuditReport, BadRecord, ConsoleText, Errand, ImageRef, ImageReport, decode, encode
+from placet.model import BadRecord, ImageRef, decode, encode
 from placet.store import Entry, Put, Store
 
 R = TypeVar("R")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from placet.errand_records import Finding
 from placet.findings import finding
 from placet.lifecycle import Stage, State
-from placet.model import Allocations, Finding, Spec, Status
+from placet.model import Allocations, Spec
+from placet.node_records import Status
 
 DESTROY_TIME_S = 120.0
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from random import Random
 
 from placet import keys
+from placet.errand_records import Errand
 from placet.errands import Errands
 from placet.errors import PlacetError
 from placet.log import warn
-from placet.model import BadRecord, Errand, decode
+from placet.model import BadRecord, decode
 from placet.store import Range, Store
 from placet.sweep import Sweep
 

@@ -16,7 +16,6 @@ from placet.candidates import Candidate, rank
 from placet.decision import Decision
 from placet.digests import Digest, digest_of, required_by
 from placet.errors import NothingFits
-from placet.explaining import explain
 from placet.first_look import SIZE as FIRST
 from placet.first_look import FirstLook
 from placet.placement import Placement
@@ -24,12 +23,12 @@ from placet.policies import POLICIES
 from placet.query import DISABLED_TRAIT, Query, for_one_node, for_placement
 from placet.request import Request
 from placet.sampling import Sample, Sampling
+from placet.sharing import Sharing
 from placet.store import Get, Range, Store
 
 SAMPLES = (FIRST, 256)  # the second when nothing in the first looks right
 ASKED_ALONE = 8  # of a sample, before all are asked about
 MAX_ROUNDS = 20
-SHARING_KNOWN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,16 @@ class Chooser:
         random: Random,
         monotonic: Callable[[], float],
         policy: str,
+        sharing: Sharing,
         beside: Executor,
     ) -> None:
         self._store = store
         self._placement = placement
         self._random = random
-        self._monotonic = monotonic
+        self._sharing = sharing
         self._beside = beside
         self.sampling = Sampling(store, random, monotonic)
         self.policy = policy
-        self._shared: frozenset[str] = frozenset()
-        self._shared_at = float("-inf")
 
     def look(self, request: Request, bounds: Bounds) -> FirstLook | None:
         """A first look for one instance, where a sample helps."""
@@ -136,7 +134,7 @@ class Chooser:
         has said it himself, and where a pool that several nodes share offers something of what is asked for."""
         names = {name for name, _ in query.parameters}
         own = any(name.startswith("in_tree") for name in names)
-        return "resources" in names and not own and not self._shared_classes() & query.amounts.keys()
+        return "resources" in names and not own and not self._sharing.classes() & query.amounts.keys()
 
     def promising(self, digests: list[Digest], query: Query, bounds: Bounds) -> list[Digest]:
         """Those worth asking about, the best first, equals as they came."""
@@ -179,14 +177,10 @@ class Chooser:
         decision.look(len(nodes), len(nodes))
         options = self._everywhere(request.query, bounds, nodes)
         if not options:
+            from placet.explaining import explain  # most commands place what they are asked for
+
             raise NothingFits(explain(self._placement, self._store, request, bounds))
         yield from options[: request.query.limit]
-
-    def _shared_classes(self) -> frozenset[str]:
-        if self._monotonic() - self._shared_at >= SHARING_KNOWN_S:
-            self._shared = self._placement.shared_classes()
-            self._shared_at = self._monotonic()
-        return self._shared
 
 
 def open_nodes(store: Store, only: str | None = None) -> dict[str, Digest]:

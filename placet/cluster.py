@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from placet import keys
 from placet.cloud import read_cloud
-from placet.model import AuditReport, Spec
+from placet.errand_records import AuditReport
+from placet.model import Spec
 from placet.store import Entry, Store
 
 

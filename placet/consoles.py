@@ -9,7 +9,7 @@ from placet.errors import NotFound, NotYet, PlacetError
 from placet.hypervisor import PIECE_BYTES
 from placet.instances import Instance, Instances, failed
 from placet.lifecycle import State
-from placet.model import FaultRecord
+from placet.node_records import FaultRecord
 
 
 class NeverRan(NotYet):

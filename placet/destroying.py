@@ -12,7 +12,8 @@ from placet.claims import Claims
 from placet.closing import closing
 from placet.errors import Conflict, NotFound, NotYet
 from placet.following import follow
-from placet.model import BadRecord, Index, Mark, Status, decode, encode
+from placet.model import BadRecord, Index, Mark, decode, encode
+from placet.node_records import Status
 from placet.store import Absent, Compare, CreatedAt, Delete, Present, Put, Store
 from placet.story import Note, Story
 

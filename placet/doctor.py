@@ -11,9 +11,9 @@ from placet import keys
 from placet.asking import Asking
 from placet.cloud import found_cloud, read_cloud
 from placet.cluster import Cluster, read_cluster
+from placet.errand_records import AuditReport, Finding
 from placet.findings import finding, is_safe, repaired
 from placet.index_repair import IndexRepair
-from placet.model import AuditReport, Finding
 from placet.placement import Placement
 from placet.registration import PROVIDER_PREFIX
 from placet.store import Store

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 
 from placet.drivers import Driver
+from placet.errand_records import ConsoleText, Errand, ImageReport
 from placet.errors import Fault, PlacetError
 from placet.hypervisor import CachedImage
 from placet.images import ImageCache
 from placet.log import warn
-from placet.model import ConsoleText, Errand, ImageRef, ImageReport
+from placet.model import ImageRef
 from placet.operations import Tell
 
 REPORT_EVERY_S = 1.0

@@ -21,7 +21,7 @@ class Errands:
         self._store = store
 
     def read(self, operation: str) -> Entry | None:
-        """The question, which holds a model.Errand; None when nobody waits for its answer, or that is there."""
+        """The question, an Errand; None when nobody waits for its answer, or that is there."""
         question = self._store.get(keys.operation(self._node, operation))
         if question is None:
             return None

@@ -13,8 +13,9 @@ from placet import keys
 from placet.conditions import Condition, conditions_of
 from placet.digests import Digest, digest_of
 from placet.errors import PlacetError, Refused
-from placet.model import BadRecord, Identity, Zone, decode
+from placet.model import BadRecord, Zone, decode
 from placet.node_facts import DOWN, DRAINED, SHUTTING_DOWN, UP, Elsewhere, Lack, NodeFacts
+from placet.node_records import Identity
 from placet.placement import Placement, Provider
 from placet.query import DISABLED_TRAIT
 from placet.reasons import all_lacks, fallen, hint, worth_asking

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from placet.model import Finding
+from placet.errand_records import Finding
 from placet.schema import changed
 
 

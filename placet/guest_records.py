@@ -13,8 +13,8 @@ from pathlib import Path
 from placet import model
 from placet.log import warn
 from placet.metadata import DEFAULT_NETWORK, GuestRecord
-from placet.model import Published
 from placet.networks import link_local_of
+from placet.node_records import Published
 from placet.record_files import Changes, records_in
 
 PUBLISHED = "published"

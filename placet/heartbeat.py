@@ -11,7 +11,8 @@ from collections.abc import Callable
 from placet import keys
 from placet.errors import PlacetError
 from placet.log import log, warn
-from placet.model import Alive, Seen, encode
+from placet.model import encode
+from placet.node_records import Alive, Seen
 from placet.schema import changed
 from placet.store import Absent, Present, Put, Store, Transaction
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from placet.lifecycle import Power
-from placet.model import Address
+from placet.node_records import Address
 
 # of a console, in one answer: as JSON, in which a byte may take six, it fits into a record
 PIECE_BYTES = 32 * 1024

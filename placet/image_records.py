@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from placet import keys
 from placet.asking import ANSWER_S, Asking
+from placet.errand_records import ImageReport
 from placet.errors import Conflict, NotFound, NotYet, PlacetError, Refused
 from placet.image_checks import is_same
 from placet.log import warn
-from placet.model import BadRecord, Identity, ImageRecord, ImageRef, ImageReport, decode, encode
+from placet.model import BadRecord, ImageRecord, ImageRef, decode, encode
+from placet.node_records import Identity
 from placet.schema import changed, similar
 from placet.store import Absent, Delete, ModifiedAt, Put, Store
 

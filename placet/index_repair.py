@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from placet import keys
 from placet.closing import closing, holder_of
 from placet.cluster import Cluster
+from placet.errand_records import Finding
 from placet.findings import finding
-from placet.model import BadRecord, Finding, Index, Mark, Spec, decode, encode
+from placet.model import BadRecord, Index, Mark, Spec, decode, encode
 from placet.specs import spec_at
 from placet.store import Absent, Compare, Delete, Entry, ModifiedAt, Present, Put, Store
 from placet.story import Story

@@ -15,7 +15,8 @@ from placet.errors import Conflict, NotFound, NotYet, PlacetError
 from placet.following import follow
 from placet.lifecycle import Stage, State
 from placet.log import warn
-from placet.model import Address, Alive, BadRecord, Identity, Index, Mark, Published, Seen, Spec, Status, decode
+from placet.model import BadRecord, Index, Mark, Spec, decode
+from placet.node_records import Address, Alive, Identity, Published, Seen, Status
 from placet.store import Entry, Store
 
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from placet.config import InventoryConfig
+from placet.compute_config import InventoryConfig
 from placet.errors import BadConfig
 from placet.resources import Inventory
 from placet.schema import changed

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from placet.lifecycle import Power, Stage
-from placet.model import Spec, Status
+from placet.model import Spec
+from placet.node_records import Status
 from placet.readiness import next_deadline, overdue
 from placet.schema import changed
 from placet.terminal import plain

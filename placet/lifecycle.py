@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+RESTARTS = ("never", "on-failure", "always")  # what is done when an instance ends by itself
+
 
 class State(str, Enum):
     """What an instance is. `UNKNOWN` is never stored: it is what is shown while the node is silent."""

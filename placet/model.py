@@ -15,7 +15,6 @@ from uuid import UUID
 
 from placet import schema
 from placet.errors import PlacetError
-from placet.lifecycle import Power, Stage, State
 
 VERSION = 1
 MAX_RECORD_BYTES = 256 * 1024
@@ -96,56 +95,6 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Address:
-    """An IP of an instance. `confirmed_by` is `lease` or `agent`; None while it is only reserved."""
-
-    ip: str
-    mac: str
-    network: str = "default"
-    confirmed_by: str | None = None
-
-
-@dataclass(frozen=True)
-class FaultRecord:
-    """Why an instance is in ERROR: a stable word, the stage it was at, a line for people."""
-
-    code: str
-    stage: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Status:
-    """What an instance is, as its node reports it: `nodes/<node>/status/<instance>`. `restarts` are the times of late
-    at which its policy started it again; `warning` is what an instance that runs lacks by now."""
-
-    instance: str
-    node: str
-    state: State
-    stage: Stage
-    stages: dict[str, float]
-    updated_at: float
-    power: Power = Power.ABSENT
-    task: str | None = None
-    addresses: tuple[Address, ...] = ()
-    fault: FaultRecord | None = None
-    warning: str | None = None
-    restarts: tuple[float, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a guest has told of itself by its metadata service: `published/<node>/<instance>`. Not trusted."""
-
-    instance: str
-    updated_at: float
-    ready_at: float | None = None
-    data: dict[str, str] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Index:
     """Where an instance is and why: `instances/<instance>`. `request_digest` tells a repeated request from another."""
 
@@ -170,45 +119,6 @@ class Intent:
     request_id: str
     owner: str = "scheduler"
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Alive:
-    """A node's heartbeat: `alive/<node>`, under its lease. Capacity, use (in Placement's units) and traits are a digest
-    of what Placement knows: a hint, never a decision."""
-
-    node: str
-    name: str
-    address: str
-    hypervisor: str
-    driver: str
-    virt_type: str
-    started_at: float
-    capacity: dict[str, int] = field(default_factory=dict)
-    used: dict[str, int] = field(default_factory=dict)
-    traits: tuple[str, ...] = ()
-    agent_version: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which hypervisor a node is bound to: `nodes/<node>/identity`, written once."""
-
-    node: str
-    name: str
-    hypervisor: str
-    created_at: float
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """When a node last said that it was up: `nodes/<node>/seen`, outside any lease so that it outlives the node."""
-
-    node: str
-    at: float
-    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,87 +157,6 @@ class Zone:
 
 
 @dataclass(frozen=True)
-class Errand:
-    """Something that a node is asked to do once: `nodes/<node>/operations/<id>`, leased to its deadline.
-
-    Of kind `audit` it asks to compare and answer with an AuditReport, mending what is safe to if `repair`; of kind
-    `image` to bring `image` to the node and answer with ImageReports; of kind `console` to answer with a ConsoleText
-    of `instance`: the last `lines` when `offset` is None, else what came after it.
-    """
-
-    id: str
-    kind: str
-    by: str
-    repair: bool = False
-    image: ImageRef | None = None
-    instance: str | None = None
-    lines: int = 0
-    offset: int | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One disagreement between Placement, etcd and a hypervisor; placet/findings.py has the kinds."""
-
-    kind: str
-    subject: str
-    detail: str
-    node: str | None = None
-    repaired: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AuditReport:
-    """A node's answer to an audit: `nodes/<node>/results/<id>`. `strays` are the specs that it remembers of guests
-    that etcd knows nothing of; `left_out` is how many findings there are beyond what fits into one record."""
-
-    node: str
-    cloud: str
-    at: float
-    findings: tuple[Finding, ...] = ()
-    strays: tuple[Spec, ...] = ()
-    left_out: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ImageReport:
-    """How far a node has come with an image: `nodes/<node>/results/<id>`, written again as it goes on.
-
-    `task` says what it is at; once `done`, `fault` or all of the rest is there. Sizes are bytes, `digest` is
-    `sha256:` and 64 hex digits; both, and `format`, are of what the source gave, `virtual_size` is the disk's.
-    """
-
-    node: str
-    at: float
-    done: bool = False
-    task: str | None = None
-    fault: FaultRecord | None = None
-    digest: str | None = None
-    format: str | None = None
-    virtual_size: int = 0
-    size: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ConsoleText:
-    """A piece of a guest's console log: `nodes/<node>/results/<id>`. `text` is what the guest wrote, undecodable bytes
-    replaced; `offset` names where the next piece begins, in a way that is the driver's own; `fault` says why there is
-    none."""
-
-    node: str
-    instance: str
-    at: float
-    text: str = ""
-    offset: int = 0
-    fault: FaultRecord | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class KeyRecord:
     """An ssh public key by name: `keys/<project>/<name>`. `key` is one line of OpenSSH's format."""
 
@@ -335,14 +164,6 @@ class KeyRecord:
     key: str
     created_at: float
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Subnet:
-    """Which node owns a /24 of the cloud's range: `subnets/<number>`, claimed once by compare-and-swap."""
-
-    number: int
-    node: str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from placet.agent import Agent
 from placet.auditor import Auditor
 from placet.claims import Claims
 from placet.cloud import join_cloud
-from placet.config import ComputeConfig, NetworkConfig
+from placet.compute_config import ComputeConfig, NetworkConfig
 from placet.drivers import Driver
 from placet.errand_handlers import BringImage, ReadConsole
 from placet.errands import Errands
@@ -27,8 +27,8 @@ from placet.images import ImageCache, Limits
 from placet.inventory import measure, offer
 from placet.known_etcd import KnownEtcd
 from placet.metadata_process import MetadataProcess
-from placet.model import Alive, Identity
 from placet.networks import range6_of, subnet6_of
+from placet.node_records import Alive, Identity
 from placet.operations import Desk, Operations
 from placet.placement import Placement
 from placet.provider import publish_offer

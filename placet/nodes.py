@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from placet import keys
 from placet.claims import Claims
 from placet.errors import Conflict, NotFound
-from placet.model import Alive, BadRecord, Identity, Mark, Subnet, decode, encode, is_uuid
+from placet.model import BadRecord, Mark, decode, encode, is_uuid
+from placet.node_records import Alive, Identity, Subnet
 from placet.placement import Placement
 from placet.registration import PROVIDER_PREFIX
 from placet.schema import similar

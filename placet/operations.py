@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from placet.errand_records import Errand
 from placet.errands import Errands
 from placet.errors import Fault, PlacetError
 from placet.log import warn
-from placet.model import BadRecord, Errand, FaultRecord, decode
+from placet.model import BadRecord, decode
+from placet.node_records import FaultRecord
 from placet.schema import nearest
 from placet.store import Entry
 from placet.workqueue import WorkQueue

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from keystoneauth1 import adapter, exceptions, loading, session, token_endpoint
+from keystoneauth1 import adapter, exceptions, session, token_endpoint
 
 from placet.candidates import SHARING_TRAIT, Candidate, ProviderSummary
 from placet.config import PlacementConfig
@@ -298,6 +298,8 @@ def _claim(candidate: Candidate, user: str, generation: int | None) -> dict[str,
 def _auth(config: PlacementConfig) -> Any:
     if config.auth_type is None:
         return token_endpoint.Token(config.endpoint, config.token)
+    from keystoneauth1 import loading  # it looks through all packages there are
+
     try:
         return loading.get_plugin_loader(config.auth_type).load_from_options(**config.auth)
     except (exceptions.NoMatchingPlugin, exceptions.MissingRequiredOptions, TypeError) as problem:

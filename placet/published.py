@@ -16,7 +16,8 @@ from placet import keys
 from placet.guest_records import GuestRecords, PublishedFiles
 from placet.lifecycle import Stage
 from placet.log import warn
-from placet.model import Published, Status, encode
+from placet.model import encode
+from placet.node_records import Published, Status
 from placet.record_files import Changes
 from placet.schema import changed
 from placet.store import Absent, Compare, CreatedAt, ModifiedAt, Put, Store

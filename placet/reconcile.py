@@ -12,7 +12,8 @@ from enum import Enum
 
 from placet.hypervisor import Observed
 from placet.lifecycle import Power, Stage, State
-from placet.model import Address, FaultRecord, Spec, Status
+from placet.model import Spec
+from placet.node_records import Address, FaultRecord, Status
 from placet.schema import changed
 
 
@@ -43,7 +44,6 @@ Step = Action | Fail
 
 MAX_RESTARTS = 3
 RESTARTS_WITHIN_S = 600.0
-RESTARTS = ("never", "on-failure", "always")
 
 BUILD = (Action.CHECK_CLAIM, Action.CREATE_DISK, Action.DEFINE, Action.START, Action.REPORT)
 DESTROY = (Action.REMOVE_DOMAIN, Action.REMOVE_DISK, Action.RELEASE, Action.REMOVE_KEYS)

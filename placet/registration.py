@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from placet import keys
 from placet.errors import Conflict, PlacetError, Refused, Unreachable
-from placet.model import Alive, Identity, Subnet, decode, encode, is_uuid
+from placet.model import decode, encode, is_uuid
 from placet.networks import number_of, subnet_at, subnet_count
+from placet.node_records import Alive, Identity, Subnet
 from placet.placement import Placement
 from placet.query import DISABLED_TRAIT
 from placet.resources import Inventory

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from placet import keys
 from placet.errors import PlacetError
 from placet.log import log, warn
-from placet.model import BadRecord, Status, decode, encode
+from placet.model import BadRecord, decode, encode
+from placet.node_records import Status
 from placet.reconcile import new_status, transition
 from placet.schema import changed
 from placet.store import Absent, Compare, Holds, Present, Put, Store

@@ -22,6 +22,7 @@ from placet.offers import Offers
 from placet.placement import Placement
 from placet.placing import Placed, Placing
 from placet.request import Request
+from placet.sharing import Sharing
 from placet.store import Store
 from placet.story import Story
 
@@ -62,11 +63,11 @@ class Scheduler:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         random: Random,
+        sharing: Sharing,
+        beside: Executor,
         policy: str = "spread",
-        beside: Executor | None = None,
     ) -> None:
-        beside = beside or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="look")
-        chooser = Chooser(store, placement, random, monotonic, policy, beside)
+        chooser = Chooser(store, placement, random, monotonic, policy, sharing, beside)
         commits = Commits(story, clock)
         placing = Placing(store, claims, commits, chooser, clock, monotonic)
         self._batches = Batches(store, claims, commits, placing, Offers(chooser, random, monotonic), policy)

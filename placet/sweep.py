@@ -14,23 +14,14 @@ from placet.candidates import Candidate
 from placet.claims import Claims
 from placet.cloud import read_cloud
 from placet.drivers import Driver
+from placet.errand_records import AuditReport, Finding
 from placet.errors import Conflict, PlacetError
 from placet.failpoints import reach
 from placet.findings import finding, is_safe, repaired
 from placet.known_etcd import KnownEtcd
 from placet.log import warn
-from placet.model import (
-    INTENT_TTL_S,
-    Allocations,
-    AuditReport,
-    BadRecord,
-    Finding,
-    Intent,
-    Spec,
-    Status,
-    decode,
-    encode,
-)
+from placet.model import INTENT_TTL_S, Allocations, BadRecord, Intent, Spec, decode, encode
+from placet.node_records import Status
 from placet.placement import CONSUMER_TYPE, Placement
 from placet.spec_files import SpecFiles
 from placet.specs import is_live, spec_at

@@ -10,11 +10,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from placet.config import ComputeConfig, ScheduleConfig
-
 if TYPE_CHECKING:
     from placet.asking import Asking
     from placet.claims import Claims
+    from placet.compute_config import ComputeConfig
+    from placet.config import ScheduleConfig
     from placet.consoles import Console
     from placet.destroying import Destroyer
     from placet.doctor import Doctor
@@ -116,14 +116,18 @@ def placement(config: ScheduleConfig, opened: Store) -> tuple[Placement, Claims]
     """Placement, and what claims and releases there for this cloud. Raises NotFound when etcd holds no cloud."""
     from placet.claims import Claims
     from placet.cloud import read_cloud
-    from placet.errors import NotFound
     from placet.placement import Placement
 
-    cloud = read_cloud(opened)
-    if cloud is None:
-        raise NotFound(f"etcd has no cloud under {config.etcd_prefix}: {NO_CLOUD}")
     reached = Placement(config.placement)
-    return reached, Claims(reached, cloud)
+    return reached, Claims(reached, _known(read_cloud(opened), config))
+
+
+def _known(cloud: str | None, config: ScheduleConfig) -> str:
+    if cloud is None:
+        from placet.errors import NotFound
+
+        raise NotFound(f"etcd has no cloud under {config.etcd_prefix}: {NO_CLOUD}")
+    return cloud
 
 
 def doctor(config: ScheduleConfig, opened: Store) -> Doctor:
@@ -138,13 +142,30 @@ def doctor(config: ScheduleConfig, opened: Store) -> Doctor:
 
 
 def scheduler(config: ScheduleConfig, opened: Store) -> Scheduler:
-    """What places instances. Raises NothingFits when etcd holds no cloud: nobody ever offered anything."""
+    """What places instances. Raises NothingFits when etcd holds no cloud: nobody ever offered anything.
+
+    Both services are asked while what is needed besides is loaded: half of a command's time is loading.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from placet.cloud import read_cloud
     from placet.errors import NotFound, NothingFits
+
+    beside = ThreadPoolExecutor(2, thread_name_prefix="beside")
+    cloud = beside.submit(read_cloud, opened)
+
+    from placet.placement import Placement
+    from placet.sharing import Sharing
+
+    reached = Placement(config.placement)
+    sharing = Sharing(reached, time.monotonic, beside)
+
+    from placet.claims import Claims
     from placet.scheduler import Scheduler
 
     try:
-        reached, claims = placement(config, opened)
+        claims = Claims(reached, _known(cloud.result(), config))
     except NotFound as problem:
         raise NothingFits(str(problem)) from problem
-    told = story(opened)
-    return Scheduler(opened, reached, claims, told, time.time, time.monotonic, new_random(), config.policy)
+    clocks, random = (time.time, time.monotonic), new_random()
+    return Scheduler(opened, reached, claims, story(opened), *clocks, random, sharing, beside, config.policy)

@@ -25,7 +25,8 @@ from placet.lateness import next_look, with_lateness
 from placet.lifecycle import Stage
 from placet.log import log, warn
 from placet.metadata import guest_record
-from placet.model import BadRecord, Spec, Status, is_uuid
+from placet.model import BadRecord, Spec, is_uuid
+from placet.node_records import Status
 from placet.published import Publications, with_ready
 from placet.reconcile import (
     MAX_RESTARTS,

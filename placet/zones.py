@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from placet import keys
 from placet.errors import NotFound, Unreachable
 from placet.log import warn
-from placet.model import Alive, BadRecord, Zone, decode, encode
+from placet.model import BadRecord, Zone, decode, encode
+from placet.node_records import Alive
 from placet.nodes import Nodes
 from placet.placement import Placement
 from placet.schema import similar

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from placet.cli.main import Parser, run_program
-from placet.config import ComputeConfig, load_compute
+from placet.compute_config import ComputeConfig, load_compute
 from placet.errors import Conflict, PlacetError
 from placet.failpoints import arm_from_environment
 from placet.log import log, start_logging, warn

@@ -16,10 +16,9 @@ from placet.cli.words import seconds
 from placet.config import ScheduleConfig, load_schedule
 from placet.errors import NothingFits, PlacetError, Usage
 from placet.image_requirements import query_for_image
-from placet.lifecycle import Stage
+from placet.lifecycle import RESTARTS, Stage
 from placet.model import ImageRecord, decode
 from placet.readiness import STAGES, deadlines_of
-from placet.reconcile import RESTARTS
 from placet.request import AUTO, CONFIG_DRIVES, METADATA_TOKENS, Request, check_name, choose, resolve_image
 from placet.schema import changed
 

@@ -10,7 +10,7 @@ from typing import Any
 from placet import findings, wiring
 from placet.cli import output
 from placet.config import load_schedule
-from placet.model import Finding
+from placet.errand_records import Finding
 
 FOUND, FIXED = 6, 7
 COLUMNS = ("kind", "subject", "node", "repaired", "detail", "remedy")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from placet.failpoints import arm_from_environment
 from placet.schema import nearest, similar
 
 INTERRUPTED = 130
+SELDOM = 20_000  # objects between two looks for garbage: loading makes many, and throws none away
 HEX = re.compile(r"[0-9a-fA-F-]{8,36}")
 USAGE = """\
 Place, find and destroy virtual machines.
@@ -55,6 +57,7 @@ def run() -> NoReturn:
 
 def run_program(program: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run it and end at once: what gRPC's or a download's threads are at must not hold up the interpreter's own end."""
+    gc.set_threshold(SELDOM)
     code = INTERRUPTED
     try:
         code = program(sys.argv[1:])

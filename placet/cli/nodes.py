@@ -12,7 +12,8 @@ from placet import keys, wiring
 from placet.cli import output
 from placet.config import ScheduleConfig, load_schedule
 from placet.errors import PlacetError
-from placet.model import Alive, Identity, Seen, decode, is_uuid
+from placet.model import decode, is_uuid
+from placet.node_records import Alive, Identity, Seen
 from placet.specs import held_by
 from placet.store import Entry, Store
 

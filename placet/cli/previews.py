@@ -19,7 +19,6 @@ from placet.config import ScheduleConfig, load_schedule
 from placet.errors import NotFound, NothingFits, Usage
 from placet.image_requirements import query_for_image
 from placet.model import ImageRecord, decode
-from placet.node_facts import FREE
 from placet.request import Request, resolve_image
 
 if TYPE_CHECKING:
@@ -195,6 +194,8 @@ def _reasons(judged: Judged, nested: bool) -> dict[str, Any]:
     """In a table without what its columns show."""
     if nested:
         return {"reasons": [lack.alone for lack in judged.lacks]}
+    from placet.node_facts import FREE
+
     words = [lack.brief if lack.measure == FREE else lack.alone for lack in judged.lacks]
     return {"reason": "; ".join(words) or None}
 

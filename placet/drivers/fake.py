@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.drivers.timer import SharedTimer
 from placet.errors import Fault, Unreachable
 from placet.hypervisor import (
@@ -36,8 +36,9 @@ from placet.hypervisor import (
     whole_characters,
 )
 from placet.lifecycle import Power
-from placet.model import Address, Nic, Spec
+from placet.model import Nic, Spec
 from placet.networks import address6_of, pick_address
+from placet.node_records import Address
 
 GIB = 2**30
 TRAITS = frozenset({"COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW"})

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from placet.model import Address, GuestFile, Nic, Spec
+from placet.model import GuestFile, Nic, Spec
+from placet.node_records import Address
 
 DEFAULT_NETWORK = "default"
 REGION = "placet"

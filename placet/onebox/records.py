@@ -10,7 +10,8 @@ from pathlib import Path
 from placet import keys
 from placet.cloud import join_cloud
 from placet.images.inspection import inspect
-from placet.model import Alive, ImageRecord, decode, encode
+from placet.model import ImageRecord, decode, encode
+from placet.node_records import Alive
 from placet.onebox.settings import Settings
 from placet.store import Absent, Put, Store
 from placet.store.etcd import EtcdStore

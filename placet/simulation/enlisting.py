@@ -14,8 +14,9 @@ from ipaddress import IPv4Network
 from placet import keys
 from placet.drivers.fake import TRAITS
 from placet.errors import Conflict, Unreachable
-from placet.model import BadRecord, Identity, decode
+from placet.model import BadRecord, decode
 from placet.networks import subnet_at
+from placet.node_records import Identity
 from placet.placement import Placement
 from placet.registration import (
     bind_identities,

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar, cast
 from placet import __version__
 from placet.auditor import Auditor
 from placet.claims import Claims
-from placet.config import ComputeConfig
+from placet.compute_config import ComputeConfig
 from placet.drivers.fake import TRAITS, FakeDriver, FakeHypervisor
 from placet.duties import Duties
 from placet.errand_handlers import BringImage, ReadConsole
@@ -27,7 +27,8 @@ from placet.heartbeat import Heartbeat
 from placet.hypervisor import CachedImage, Network, Owner
 from placet.images import ImageCache
 from placet.known_etcd import KnownEtcd
-from placet.model import Alive, Identity, ImageRef
+from placet.model import ImageRef
+from placet.node_records import Alive, Identity
 from placet.operations import Desk, Handler, Operations
 from placet.placement import Placement
 from placet.registration import restore_keys

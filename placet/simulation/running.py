@@ -14,7 +14,7 @@ import psutil
 from placet import wiring
 from placet.claims import Claims
 from placet.cloud import join_cloud
-from placet.config import ComputeConfig
+from placet.compute_config import ComputeConfig
 from placet.known_etcd import KnownEtcd
 from placet.log import log
 from placet.placement import Placement

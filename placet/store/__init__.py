@@ -87,6 +87,8 @@ class NonePresent:
 
 @dataclass(frozen=True)
 class Put:
+    """Have a key hold a value, for as long as the lease, if any, lasts."""
+
     key: str
     value: bytes
     lease: int = 0
@@ -94,6 +96,8 @@ class Put:
 
 @dataclass(frozen=True)
 class Delete:
+    """Have a key be gone; it may be already."""
+
     key: str
 
 

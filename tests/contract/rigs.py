@@ -15,7 +15,7 @@ from typing import Protocol
 
 import libvirt
 
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.drivers import Driver
 from placet.drivers.fake import FakeDomain, FakeDriver, FakeHypervisor
 from placet.drivers.libvirt import LibvirtConnection, LibvirtDriver

@@ -22,8 +22,9 @@ from placet.drivers.libvirt import LibvirtDriver
 from placet.drivers.libvirt.guest_agent import MOST_ADDRESSES, Told, ask_addresses
 from placet.hypervisor import Network
 from placet.lifecycle import Power
-from placet.model import Address, Spec
+from placet.model import Spec
 from placet.networks import mac_of
+from placet.node_records import Address
 from tests.contract.rigs import Changes, LibvirtRig, eventually, new_spec
 from tests.support.guest import Guest
 

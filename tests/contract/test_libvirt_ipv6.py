@@ -13,7 +13,8 @@ import pytest
 from placet.drivers.libvirt import LibvirtDriver
 from placet.drivers.libvirt.network import machine_has_ipv6
 from placet.hypervisor import Network
-from placet.model import Address, Spec
+from placet.model import Spec
+from placet.node_records import Address
 from placet.schema import changed
 from tests.contract.rigs import SUBNET, SUBNET6, Changes, LibvirtRig, new_spec
 from tests.lab.hosts import Host, host

@@ -13,7 +13,7 @@ import yaml
 from placet import keys
 from placet.cli.main import main
 from placet.cloud import join_cloud
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.model import ImageRecord, encode
 from placet.store import Put
 from placet.store.etcd import EtcdStore

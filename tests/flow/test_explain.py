@@ -7,7 +7,8 @@ import pytest
 from placet import explaining, keys
 from placet.choosing import Bounds
 from placet.config import PlacementConfig
-from placet.model import Identity, Zone, encode
+from placet.model import Zone, encode
+from placet.node_records import Identity
 from placet.placement import Placement
 from placet.resources import Inventory
 from placet.store import Delete, Put

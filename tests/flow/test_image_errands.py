@@ -15,8 +15,10 @@ import yaml
 
 from placet import keys, schema, wiring
 from placet.config import BESIDE_SCRIPT
-from placet.model import Alive, Errand, ImageRecord, ImageRef, decode, encode
+from placet.errand_records import Errand
+from placet.model import ImageRecord, ImageRef, decode, encode
 from placet.node import Node
+from placet.node_records import Alive
 from placet.store import Delete, Put
 from tests.support.clouds import TestCloud
 from tests.support.commands import QUERY, ScheduleCommand

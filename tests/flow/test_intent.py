@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from placet import keys
-from placet.config import InventoryConfig
+from placet.compute_config import InventoryConfig
 from placet.errors import BadConfig
-from placet.model import Alive, ImageRecord, decode, encode
+from placet.model import ImageRecord, decode, encode
+from placet.node_records import Alive
 from placet.resources import Inventory
 from placet.store import Put
 from tests.support.clouds import TestCloud, new_uuid

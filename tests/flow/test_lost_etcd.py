@@ -14,8 +14,9 @@ from placet.cli.doctor import FIXED, FOUND
 from placet.cloud import found_cloud, read_cloud
 from placet.config import BESIDE_SCRIPT
 from placet.lifecycle import Power, State
-from placet.model import Subnet, decode
+from placet.model import decode
 from placet.node import Node
+from placet.node_records import Subnet
 from placet.store.etcd import EtcdStore
 from tests.support.clouds import TestCloud, new_uuid
 from tests.support.commands import QUERY, ScheduleCommand, run_command

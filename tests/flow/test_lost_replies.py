@@ -17,7 +17,7 @@ import pytest
 
 from placet import keys
 from placet.candidates import Candidate
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.drivers.fake import FakeDomain, FakeDriver, FakeHypervisor
 from placet.errors import Conflict, NotYet, Unreachable
 from placet.hypervisor import Network, Owner

@@ -13,10 +13,11 @@ import pytest
 
 from placet import keys
 from placet.candidates import Candidate
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.errors import Conflict, NothingFits, NotYet, PlacetError
 from placet.lifecycle import Power, Stage, State
-from placet.model import Identity, ImageRef, Mark, Spec, decode, encode
+from placet.model import ImageRef, Mark, Spec, decode, encode
+from placet.node_records import Identity
 from placet.placement import Claim
 from placet.query import DISABLED_TRAIT
 from placet.registration import bind_identity

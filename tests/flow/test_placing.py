@@ -18,8 +18,10 @@ from placet.errors import BadQuery, Conflict, NothingFits, NotYet, Unreachable, 
 from placet.model import Index, Mark, Spec, decode, encode
 from placet.placement import Allocation, Claim, Placement
 from placet.scheduler import Scheduler
+from placet.sharing import Sharing
 from placet.store import Delete, Put, Store
 from tests.support.clouds import TestCloud, new_uuid, request
+from tests.support.inline import Inline
 
 
 class LossyPlacement(Placement):
@@ -377,7 +379,9 @@ def test_a_late_abort_never_frees_what_a_successor_holds(cloud: TestCloud) -> No
             super().release_as_read(instance, held)
 
     claims = Overtaken(cloud.placement, cloud.id)
-    late = Scheduler(store, cloud.placement, claims, cloud.story(store), time.time, time.monotonic, Random(1))
+    sharing = Sharing(cloud.placement, time.monotonic, Inline())
+    words = (store, cloud.placement, claims, cloud.story(store), time.time, time.monotonic, Random(1))
+    late = Scheduler(*words, sharing, Inline())
     with pytest.raises(Unreachable):
         late.create(asked)
     (node,) = cloud.held(asked.instance)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.lifecycle import Power, State
 from placet.node import Node, build_node
 from placet.placement import Placement

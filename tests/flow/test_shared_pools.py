@@ -10,8 +10,9 @@ import pytest
 from placet import keys
 from placet.candidates import Candidate
 from placet.errors import NothingFits
-from placet.model import Mark, Status, decode, encode
+from placet.model import Mark, decode, encode
 from placet.node import Node
+from placet.node_records import Status
 from placet.placement import Claim, Placement
 from placet.query import for_placement, parse_query
 from placet.request import Request

@@ -20,7 +20,8 @@ from placet.cli.compute import main
 from placet.cli.main import main as schedule
 from placet.config import BESIDE_SCRIPT, PlacementConfig
 from placet.errors import Conflict
-from placet.model import Alive, Identity, decode, encode
+from placet.model import decode, encode
+from placet.node_records import Alive, Identity
 from placet.placement import Placement
 from placet.registration import PROVIDER_PREFIX
 from placet.simulation.boots import BOOTS

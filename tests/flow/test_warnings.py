@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from placet import keys
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.lifecycle import Power, Stage, State
 from placet.model import ImageRecord, decode, encode
 from placet.node import Node

@@ -20,7 +20,7 @@ import pytest
 from placet import keys
 from placet.candidates import Candidate
 from placet.cli.doctor import FIXED, FOUND
-from placet.config import ComputeConfig
+from placet.compute_config import ComputeConfig
 from placet.drivers import Driver
 from placet.errors import NothingFits, NotYet, Unreachable
 from placet.hypervisor import Hypervisor, Owner

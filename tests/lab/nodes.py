@@ -15,7 +15,8 @@ import yaml
 from placet import keys
 from placet.config import BESIDE_SCRIPT
 from placet.errors import PlacetError
-from placet.model import Alive, decode
+from placet.model import decode
+from placet.node_records import Alive
 from placet.store import Store
 from tests.lab.daemon import Daemon, wait_for
 from tests.lab.hosts import Host

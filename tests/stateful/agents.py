@@ -18,7 +18,7 @@ from placet import keys
 from placet.auditor import Auditor
 from placet.claims import Claims
 from placet.cloud import join_cloud
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.drivers.fake import FakeDriver
 from placet.errors import PlacetError
 from placet.guest_records import GuestRecords
@@ -26,7 +26,8 @@ from placet.heartbeat import Heartbeat
 from placet.hypervisor import CachedImage, Network, Owner
 from placet.images import ImageCache
 from placet.known_etcd import KnownEtcd
-from placet.model import Alive, Identity, ImageRef
+from placet.model import ImageRef
+from placet.node_records import Alive, Identity
 from placet.registration import (
     bind_identity,
     claim_subnet,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from placet.model import Finding
+from placet.errand_records import Finding
 from placet.watching import LOOK_AT_ALL_S
 from tests.stateful.simulation import Simulation
 from tests.stateful.tasks import TO_THE_END

@@ -23,11 +23,13 @@ from placet.cloud import join_cloud
 from placet.destroying import Destroyer
 from placet.doctor import Doctor
 from placet.drivers.fake import FakeHypervisor
+from placet.errand_records import Finding
 from placet.errors import Conflict, NothingFits, NotYet, PlacetError
 from placet.guest_records import GuestRecords
 from placet.index_repair import IndexRepair
-from placet.lifecycle import Power
-from placet.model import Finding, ImageRef, Published, Spec, decode, encode
+from placet.lifecycle import RESTARTS, Power
+from placet.model import ImageRef, Spec, decode, encode
+from placet.node_records import Published
 from placet.nodes import Nodes
 from placet.placement import Allocation
 from placet.placing import Placed
@@ -37,6 +39,7 @@ from placet.request import Request
 from placet.resources import Inventory
 from placet.scheduler import Scheduler
 from placet.schema import changed
+from placet.sharing import Sharing
 from placet.store import Delete, Put
 from placet.story import Story
 from tests.stateful.agents import TTL_S, Agent, Fetchers
@@ -48,7 +51,6 @@ from tests.support.inline import Inline
 from tests.support.placement_model import ModelPlacement
 
 UUIDS = UUID("ffffffff-1111-4111-8111-111111111111")
-RESTARTS = ("never", "on-failure", "always")
 DEFAULTS = {"VCPU": 1, "MEMORY_MB": 256, "DISK_GB": 1}
 DESTROY_TIMEOUT_S = 20.0
 BEAT_S = TTL_S / 3
@@ -301,7 +303,8 @@ class Simulation:
         store, placement = self.world.store(process), self.world.placement_of(process)
         claims, story = self._claims(process), self._story(process)
         clock = self.clock
-        return Scheduler(store, placement, claims, story, clock.wall, clock.monotonic, Random(seed), beside=Inline())
+        sharing, random = Sharing(placement, clock.monotonic, Inline()), Random(seed)
+        return Scheduler(store, placement, claims, story, clock.wall, clock.monotonic, random, sharing, Inline())
 
     def _create(self, process: Process, request: Request) -> Placed:
         """The flow, and what its user is told in the end."""

@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from placet import keys
 from placet.cluster import read_cluster
+from placet.errand_records import Finding
 from placet.lifecycle import Stage, State
-from placet.model import BadRecord, Finding, Index, Published, Spec, Status, decode
+from placet.model import BadRecord, Index, Spec, decode
+from placet.node_records import Published, Status
 from placet.store import Entry
 from tests.stateful.machines import Machine
 from tests.stateful.simulation import Simulation

@@ -14,13 +14,15 @@ from placet.cloud import join_cloud
 from placet.config import PlacementConfig
 from placet.destroying import Destroyer
 from placet.instances import Instances
-from placet.model import Alive, ImageRef, encode
+from placet.model import ImageRef, encode
+from placet.node_records import Alive
 from placet.placement import Placement
 from placet.query import parse_query
 from placet.registration import publish_inventory, publish_traits, register_provider
 from placet.request import Request
 from placet.resources import Inventory
 from placet.scheduler import Scheduler
+from placet.sharing import Sharing
 from placet.store import Delete, Put, Store
 from placet.store.memory import MemoryStore
 from placet.story import Story
@@ -87,7 +89,8 @@ class TestCloud:
         placement, store = placement or self.placement, store or self.store
         claims = Claims(placement, self.id, self.pause)
         told = self.story(store)
-        return Scheduler(store, placement, claims, told, self.clock, self.clock, Random(1), beside=Inline())
+        sharing = Sharing(placement, self.clock, Inline())
+        return Scheduler(store, placement, claims, told, self.clock, self.clock, Random(1), sharing, Inline())
 
     def add_node(self, name: str, vcpus: int = 4, memory_mb: int = 4096, disk_gb: int = 100) -> str:
         """A node as Placement and etcd see it; no agent serves it."""

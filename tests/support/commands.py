@@ -16,7 +16,7 @@ import yaml
 
 from placet.cli.doctor import FIXED, FOUND
 from placet.cli.main import main
-from placet.config import ComputeConfig
+from placet.compute_config import ComputeConfig
 
 DEADLINE_S = 240.0
 QUERY = "resources=VCPU:1,DISK_GB:1,MEMORY_MB:256"

@@ -20,7 +20,8 @@ from md_server.publishing import Publishing
 from md_server.tokens import Tokens
 from placet.guest_records import GuestRecords, PublishedFiles
 from placet.metadata import GuestRecord
-from placet.model import Address, Nic
+from placet.model import Nic
+from placet.node_records import Address
 
 DEADLINE_S = 60.0
 LOOPBACK = ("--address", "127.0.0.1", "--address6", "")

@@ -12,11 +12,12 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from placet import wiring
-from placet.config import ComputeConfig, FakeConfig, InventoryConfig, PlacementConfig
+from placet.compute_config import ComputeConfig, FakeConfig, InventoryConfig
+from placet.config import PlacementConfig
 from placet.drivers import Driver
 from placet.drivers.fake import FakeDriver, FakeHypervisor
+from placet.errand_records import AuditReport
 from placet.hypervisor import Hypervisor, Network, Owner
-from placet.model import AuditReport
 from placet.node import MakeDriver, Node, build_node
 from tests.support.services import Etcd, PlacementServer
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from placet import keys
-from placet.model import Alive, Identity, Mark, encode
+from placet.model import Mark, encode
+from placet.node_records import Alive, Identity
 from placet.resources import Inventory
 from placet.store import Delete, Put
 from tests.support.clouds import TestCloud, new_uuid

@@ -8,8 +8,10 @@ import pytest
 
 from placet import keys
 from placet.asking import ANSWER_S, Asking
+from placet.errand_records import ConsoleText, Errand, ImageReport
 from placet.errors import WatchLost
-from placet.model import ConsoleText, Errand, FaultRecord, ImageRef, ImageReport, decode, encode
+from placet.model import ImageRef, decode, encode
+from placet.node_records import FaultRecord
 from placet.store import Event, Put, Watch
 from placet.store.memory import MemoryStore
 

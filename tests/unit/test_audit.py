@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placet.audit import DESTROY_TIME_S, NodeFacts, audit
+from placet.errand_records import Finding
 from placet.findings import KINDS
-from placet.model import Finding, Spec, Status
+from placet.model import Spec
+from placet.node_records import Status
 from placet.reconcile import new_status, with_fault
 from tests.unit.test_model import SPEC as MODEL
 

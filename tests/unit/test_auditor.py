@@ -12,9 +12,10 @@ import pytest
 from placet import keys
 from placet.asking import Asking
 from placet.auditor import EVERY_S, Auditor
+from placet.errand_records import AuditReport, Errand
 from placet.errors import Unreachable
 from placet.findings import finding
-from placet.model import AuditReport, Errand, decode, encode
+from placet.model import decode, encode
 from placet.store import Put
 from placet.store.memory import MemoryStore
 

@@ -15,8 +15,10 @@ from placet.candidates import Candidate
 from placet.choosing import Bounds, Chooser
 from placet.decision import Decision
 from placet.errors import NothingFits
-from placet.model import Alive, Mark, encode
+from placet.model import Mark, encode
+from placet.node_records import Alive
 from placet.offers import Offers
+from placet.sharing import Sharing
 from placet.store import Put
 from placet.store.memory import MemoryStore
 from tests.support.clouds import TestCloud, request
@@ -48,7 +50,9 @@ class World:
         self.now = 0.0
         self.placement = CountingPlacement(shared)
         self.cloud = TestCloud(MemoryStore(time.monotonic), self.placement, "cloud")
-        self.chooser = Chooser(self.cloud.store, self.placement, Random(seed), lambda: self.now, policy, Inline())
+        sharing = Sharing(self.placement, lambda: self.now, Inline())
+        store, random = self.cloud.store, Random(seed)
+        self.chooser = Chooser(store, self.placement, random, lambda: self.now, policy, sharing, Inline())
         self.offers = Offers(self.chooser, Random(seed), lambda: self.now)
 
     def say(self, node: str, capacity: Mapping[str, int], used: Mapping[str, int]) -> None:

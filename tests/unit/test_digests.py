@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placet.digests import Digest, digest_of, required_by
-from placet.model import Alive, encode
+from placet.model import encode
+from placet.node_records import Alive
 from placet.query import parse_query
 from placet.store import Entry
 

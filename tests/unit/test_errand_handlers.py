@@ -10,13 +10,14 @@ from random import Random
 
 import pytest
 
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.drivers.fake import FakeDomain, FakeDriver, FakeHypervisor
 from placet.errand_handlers import MAX_LINES, BringImage, ReadConsole
+from placet.errand_records import ConsoleText, Errand, ImageReport
 from placet.errors import Fault, Unreachable
 from placet.hypervisor import Network, Owner
 from placet.images import ImageCache
-from placet.model import ConsoleText, Errand, ImageRef, ImageReport
+from placet.model import ImageRef
 from tests.support.gated_http import GatedHttp, gated_http
 from tests.support.image_files import MIB, cache_at, qcow2, sha256
 from tests.support.nodes import until

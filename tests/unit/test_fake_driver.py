@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from placet.config import FakeConfig
+from placet.compute_config import FakeConfig
 from placet.drivers.fake import FakeDriver, FakeHypervisor
 from placet.drivers.timer import SharedTimer
 from placet.errors import Fault, Unreachable

@@ -10,8 +10,9 @@ import pytest
 import placet
 from placet import findings
 from placet.cli.doctor import lines_of
+from placet.errand_records import AuditReport, Finding
 from placet.findings import KINDS, finding, is_safe, remedy, repaired
-from placet.model import AuditReport, Finding, decode, encode
+from placet.model import decode, encode
 
 SOURCES = sorted(Path(placet.__file__).parent.rglob("*.py"))
 

@@ -10,8 +10,9 @@ import pytest
 
 from placet.guest_records import GuestRecords, GuestsByAddress
 from placet.metadata import GuestRecord
-from placet.model import Address, Nic, Published
+from placet.model import Nic
 from placet.networks import link_local_of
+from placet.node_records import Address, Published
 from placet.record_files import Changes
 from placet.schema import changed
 

@@ -10,7 +10,7 @@ import pytest
 from placet import keys
 from placet.errors import LeaseGone, Unreachable
 from placet.heartbeat import Heartbeat
-from placet.model import Alive
+from placet.node_records import Alive
 from placet.store import Delete
 from placet.store.memory import MemoryStore
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from placet.config import InventoryConfig
+from placet.compute_config import InventoryConfig
 from placet.errors import BadConfig
 from placet.inventory import measure, offer
 from placet.resources import Inventory

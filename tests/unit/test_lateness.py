@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from placet.lateness import TAIL_CHARACTERS, TAIL_LINES, next_look, tail_of, with_lateness
 from placet.lifecycle import Power, Stage, State
-from placet.model import Status
+from placet.node_records import Status
 from tests.unit.test_model import SPEC
 
 STARTED_AT = 1000.0

@@ -18,7 +18,8 @@ from placet.drivers.libvirt.reservations import Reservation
 from placet.drivers.libvirt.traits import KNOWN_FLAGS, traits_of
 from placet.errors import Fault, Refused, Unreachable
 from placet.hypervisor import Network, Owner
-from placet.model import Address, Nic
+from placet.model import Nic
+from placet.node_records import Address
 
 UUID = "11111111-2222-4333-8444-555555555555"
 HOST = f"<host><uuid>{UUID}</uuid><cpu><arch>x86_64</arch></cpu></host>"

@@ -18,8 +18,9 @@ import pytest
 from placet.config import BESIDE_SCRIPT
 from placet.guest_records import GuestRecords
 from placet.metadata import GuestRecord
-from placet.model import Address, Nic
+from placet.model import Nic
 from placet.networks import METADATA_ADDRESS, METADATA_ADDRESS6
+from placet.node_records import Address
 from tests.lab.namespaces import Namespaces, enter_command
 from tests.support.md_server import command_line, started_port
 

@@ -9,7 +9,8 @@ import pytest
 from md_server.messages import Answer
 from md_server.publishing import MAX_KEYS, MAX_VALUE_BYTES, WRITES_AT_ONCE, WRITES_PER_S
 from md_server.rates import MANY, Rates
-from placet.model import MAX_RECORD_BYTES, Published, encode
+from placet.model import MAX_RECORD_BYTES, encode
+from placet.node_records import Published
 from tests.support.md_server import InMemory, guest
 
 WEB, DB, STRICT = "10.0.0.1", "10.0.0.2", "10.0.0.3"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from placet import metadata, model
 from placet.guest_inputs import encode_user_data, guest_file
 from placet.metadata.files import BOOTHOOK
-from placet.model import Address, ImageRef, Nic, Spec
+from placet.model import ImageRef, Nic, Spec
+from placet.node_records import Address
 from placet.schema import changed
 
 UUID = "3f2c4d5e-8b1a-4c3d-9e0f-000000000001"

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placet.lifecycle import Power, Stage, State
-from placet.model import (
-    MAX_RECORD_BYTES,
-    Address,
-    BadRecord,
-    FaultRecord,
-    ImageRef,
-    Nic,
-    Spec,
-    Status,
-    decode,
-    encode,
-)
+from placet.model import MAX_RECORD_BYTES, BadRecord, ImageRef, Nic, Spec, decode, encode
+from placet.node_records import Address, FaultRecord, Status
 
 SPEC = Spec(
     instance="i",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from placet import config
+from placet import compute_config, config
 from placet.errors import BadConfig, Usage
 from placet.lifecycle import Stage
 from placet.onebox import configs, settings
@@ -173,7 +173,7 @@ def test_the_files_that_are_written_are_ones_that_placet_reads(state: StateDirec
     chosen = fresh(UpOptions(etcd_ca="/ca", etcd_cert="/cert", etcd_key="/key"), state)
     configs.write(tmp_path / "compute.yaml", configs.compute_keys(chosen, state))
     configs.write(tmp_path / "schedule.yaml", configs.schedule_keys(chosen, state))
-    compute = config.load_compute(str(tmp_path / "compute.yaml"))
+    compute = compute_config.load_compute(str(tmp_path / "compute.yaml"))
     schedule = config.load_schedule(str(tmp_path / "schedule.yaml"))
     assert compute.etcd == schedule.etcd == chosen.etcd.client_keys()
     assert compute.placement.endpoint == schedule.placement.endpoint == chosen.placement.url

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from placet import keys
+from placet.errand_records import ConsoleText, Errand, ImageReport
 from placet.errands import Errands
 from placet.errors import Fault, NotFound, Unreachable
-from placet.model import ConsoleText, Errand, ImageReport, decode, encode
+from placet.model import decode, encode
 from placet.operations import Desk, Handler, Operations, Tell
 from placet.store import Delete, Entry, Put
 from placet.store.memory import MemoryStore

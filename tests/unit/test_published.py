@@ -9,7 +9,8 @@ import pytest
 from placet import keys
 from placet.guest_records import GuestRecords
 from placet.lifecycle import Stage
-from placet.model import Published, decode
+from placet.model import decode
+from placet.node_records import Published
 from placet.published import PAUSE_S, Publications, PublishedWatch, with_ready
 from placet.reconcile import new_status
 from placet.store import Delete, Put

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placet.hypervisor import Observed
-from placet.lifecycle import Power, Stage, State
-from placet.model import Address, Spec, Status
+from placet.lifecycle import RESTARTS, Power, Stage, State
+from placet.model import Spec
+from placet.node_records import Address, Status
 from placet.reconcile import (
     BUILD,
     MAX_RESTARTS,
-    RESTARTS,
     RESTARTS_WITHIN_S,
     Action,
     Fail,

@@ -6,7 +6,8 @@ import pytest
 
 from placet import keys
 from placet.lifecycle import Stage, State
-from placet.model import Happening, Status, decode
+from placet.model import Happening, decode
+from placet.node_records import Status
 from placet.reconcile import at_stage, new_status, with_fault
 from placet.reports import Reports, Superseded
 from placet.schema import changed

@@ -28,7 +28,8 @@ from placet.drivers.libvirt.overlay import backing_files, read_backing
 from placet.errors import Fault
 from placet.hypervisor import CachedImage, ConsolePiece, Hypervisor, Network, Observed, Owner
 from placet.lifecycle import Power
-from placet.model import Address, Nic, Spec
+from placet.model import Nic, Spec
+from placet.node_records import Address
 
 RESERVATIONS_DIR = "dhcp"
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from placet.drivers.libvirt.reservations import Ip, Reservation
-from placet.model import Address, Nic
+from placet.model import Nic
+from placet.node_records import Address
 
 
 def reserved_addresses(reservations: Iterable[Reservation], leased: Collection[Ip]) -> tuple[Address, ...]:
