@@ -48,6 +48,9 @@ class Batches:
         When Placement has said of one that it fits nowhere, that is the answer to the equal ones as well; `refused`
         keeps it for the caller's next batches.
         """
+        if len(requests) == 1 and not refused:
+            yield _kept(self._place_alone(requests[0]), refused)
+            return
         requests, known = _told_from(requests, refused)
         yield from known
         together = _without_twins([request for request in requests if _is_plain(request)])

@@ -29,13 +29,13 @@ class FirstLook:
         self._sampling = sampling
         self._likely = likely
         self._ask = ask
-        self._draw = sampling.draw(SIZE)
-        self._is_read = False
         self._asked: Future[list[Candidate]] | None = None
         self.node: str | None = None
         self.sample = sampling.left()
         if self.sample is not None:
             self._begin(self.sample)
+        self._draw = sampling.draw(SIZE)
+        self._is_read = False
 
     @property
     def reads(self) -> tuple[Range, ...]:
