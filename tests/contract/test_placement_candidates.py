@@ -74,6 +74,16 @@ def test_a_query_that_makes_no_sense_is_told(subject: Placement, query: str, sai
         subject.candidates(parse_qsl(query))
 
 
+def test_a_query_of_no_form_is_refused_each_time(placement: PlacementServer) -> None:
+    """gunicorn_conf.py has Placement check each of its schemas once, requests by them always."""
+    real = Placement(PlacementConfig(placement.endpoint))
+    for words, said in (([("resources", "VCPU:1"), ("limit", "x")], "limit"), ([("resource", "VCPU:1")], "resource")):
+        for _ in range(3):
+            with pytest.raises(BadQuery, match=said):
+                real.candidates(words)
+    assert real.candidates([("resources", "VCPU:1")]) == []
+
+
 def test_where_no_root_has_what_it_must_the_rest_of_a_query_is_not_looked_at(subject: Placement) -> None:
     offer(subject, {"VCPU": FOUR})
     assert nodes(subject, f"resources=CUSTOM_UNKNOWN:1&root_required={X86}") == set()
