@@ -16,8 +16,7 @@ from placet.candidates import Candidate, rank
 from placet.decision import Decision
 from placet.digests import Digest, digest_of, required_by
 from placet.errors import NothingFits
-from placet.first_look import SIZE as FIRST
-from placet.first_look import FirstLook
+from placet.first_look import FIRST_SAMPLE, FirstLook
 from placet.placement import Placement
 from placet.policies import POLICIES
 from placet.query import DISABLED_TRAIT, Query, for_one_node, for_placement
@@ -26,7 +25,7 @@ from placet.sampling import Sample, Sampling
 from placet.sharing import Sharing
 from placet.store import Get, Range, Store
 
-SAMPLES = (FIRST, 256)  # the second when nothing in the first looks right
+SAMPLES = (FIRST_SAMPLE, 256)  # the second when nothing in the first looks right
 ASKED_ALONE = 8  # of a sample, before all are asked about
 MAX_ROUNDS = 20
 

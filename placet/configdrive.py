@@ -17,7 +17,6 @@ from pathlib import PurePosixPath
 from placet import metadata
 from placet.model import Nic, Spec
 
-OPENSTACK = "openstack"
 NOCLOUD = "nocloud"
 NONE = "none"
 

@@ -14,7 +14,7 @@ from placet.candidates import Candidate
 from placet.sampling import Sample, Sampling
 from placet.store import Found, Range
 
-SIZE = 16
+FIRST_SAMPLE = 16  # nodes
 
 
 class FirstLook:
@@ -34,7 +34,7 @@ class FirstLook:
         self.sample = sampling.left()
         if self.sample is not None:
             self._begin(self.sample)
-        self._draw = sampling.draw(SIZE)
+        self._draw = sampling.draw(FIRST_SAMPLE)
         self._is_read = False
 
     @property
@@ -51,7 +51,7 @@ class FirstLook:
         if self.sample is None:
             self.sample = sample
             self._begin(sample)
-            if sample.alive > SIZE:  # the next one is to begin elsewhere
+            if sample.alive > FIRST_SAMPLE:  # the next one is to begin elsewhere
                 sample = Sample([each for each in sample.digests if each.node != self.node], sample.alive)
         self._sampling.leave(sample)
 

@@ -20,8 +20,8 @@ from placet.query import Query
 
 FRESH_S = 5.0
 SAMPLE = 64
-ASKED_A_BATCH = 2  # nodes that are newly asked about for one batch, each alone, a tenth of what its claims take; one
-MANY = 8  # when there are so many already
+ASKED_A_BATCH = 2  # nodes that are newly asked about for one batch, each alone: a tenth of what its claims take
+MANY = 8  # nodes that are known: from then on only one more is asked about for a batch
 FEW_NODES = 2048  # up to so many, asking about all at once takes no longer than about those that would be asked alone
 
 

@@ -54,7 +54,7 @@ def test_the_amount_that_is_suggested_is_one_that_placement_takes(
     assert command("explain", f"resources=VCPU:{fits}").code == 0
 
 
-def test_beyond_a_hundred_nodes_their_own_reports_are_read_and_that_is_said(
+def test_beyond_forty_nodes_their_own_reports_are_read_and_that_is_said(
     command: ScheduleCommand, cloud: TestCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explaining, "MAX_ASKED", 2)
