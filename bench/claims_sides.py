@@ -143,6 +143,11 @@ def environment(directory: Path) -> dict[str, str]:
 
 def take_turns(rounds: int, sides: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """The median of each side's seconds: A B A B …, after a first round that only warms."""
+    return {name: median(found) for name, found in seconds_of(rounds, sides).items()}
+
+
+def seconds_of(rounds: int, sides: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """The same, each round's: for ratios of neighbours, between which the machine's pace has hardly changed."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
@@ -150,4 +155,4 @@ def take_turns(rounds: int, sides: Mapping[str, Callable[[], object]]) -> dict[s
             side()
             if number:
                 seconds[name].append(time.perf_counter() - started)
-    return {name: median(found) for name, found in seconds.items()}
+    return seconds
